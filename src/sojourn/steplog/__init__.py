@@ -1,0 +1,1 @@
+"""The one record of what happened in a run, written alike by the simulator and by real engines."""
