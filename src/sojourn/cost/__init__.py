@@ -1,1 +1,21 @@
-"""TODO."""
+"""How long a step takes and how much KV memory there is."""
+
+from sojourn.cost.fitted import Coefficients, Fitted, load_fitted
+from sojourn.cost.floor import Floor, check_floor
+from sojourn.cost.linear import LinearStep
+from sojourn.cost.memory import kv_blocks
+from sojourn.cost.roofline import OVERLAPPED, SYNCHRONOUS, Host, Roofline
+
+__all__ = [
+    "OVERLAPPED",
+    "SYNCHRONOUS",
+    "Coefficients",
+    "Fitted",
+    "Floor",
+    "Host",
+    "LinearStep",
+    "Roofline",
+    "check_floor",
+    "kv_blocks",
+    "load_fitted",
+]

@@ -1,1 +1,1 @@
-"""TODO."""
+"""The simulator: discrete events in virtual time; one seed, same bytes."""

@@ -1,0 +1,1 @@
+"""Compares the cost model with measurements that this project did not make."""

@@ -1,0 +1,252 @@
+"""KV blocks and the prefix cache, counted in runs of blocks rather than one by one.
+
+It follows vLLM 0.32 (`v1/core/block_pool.py`, `kv_cache_manager.py`): a released block that is full
+can be found again and waits in LRU order, the end of a sequence before its beginning; any other
+released block is reused first. Which physical block is taken never matters, so counts suffice.
+
+Prompts name their content by prefix ids of `block_tokens` tokens; an id stands for
+ceil(block_tokens / block_size) blocks and for everything before it, and is found whole or not at
+all (exact where both sizes are equal). What lies behind the last full id of a prompt, and generated
+tokens, are found again only by their own request, after a drop.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from sojourn.decide.limits import EngineLimits
+from sojourn.decide.request import Request
+
+
+class Run:
+    """A stretch of full blocks that is leased together and evicted from its end.
+
+    Attributes:
+        id: Prefix id, or -1 for a private run.
+        blocks: Blocks that it still has.
+        users: Requests that lease it; with none it is in the LRU list.
+        serial: Its key in the LRU list; -1 when it is not there.
+    """
+
+    __slots__ = ("blocks", "id", "serial", "users")
+
+    def __init__(self, id: int, blocks: int, users: int) -> None:
+        self.id = id
+        self.blocks = blocks
+        self.users = users
+        self.serial = -1
+
+
+class Lease:
+    """What a request shares with others, and what a drop left of its own.
+
+    Attributes:
+        runs: Leased runs, front to back; the request's own blocks follow them.
+        tokens: Tokens that they stand for.
+        tail: After a drop, the request's own full blocks; else None.
+        tail_start: Tokens before the tail.
+    """
+
+    __slots__ = ("runs", "tail", "tail_start", "tokens")
+
+    def __init__(self) -> None:
+        self.runs: list[Run] = []
+        self.tokens = 0
+        self.tail: Run | None = None
+        self.tail_start = 0
+
+
+class BlockPool:
+    """The KV blocks of one replica.
+
+    Attributes:
+        bare: Free blocks with nothing to be found again.
+        cached: Free blocks in the LRU list.
+        lru: Runs without users, the next to be evicted first.
+        shelf: The runs that hold a prefix id, whole, the oldest first.
+        leases: By request id; absent for a request that shares nothing.
+    """
+
+    def __init__(self, limits: EngineLimits) -> None:
+        self.total = limits.num_gpu_blocks
+        self.block_size = limits.block_size
+        self.caching = limits.enable_prefix_caching
+        self.id_tokens = limits.block_tokens
+        self.id_blocks = -(-limits.block_tokens // limits.block_size)
+        self.bare = self.total
+        self.cached = 0
+        self.serials = 0
+        self.lru: OrderedDict[int, Run] = OrderedDict()
+        self.shelf: dict[int, list[Run]] = {}
+        self.leases: dict[int, Lease] = {}
+
+    @property
+    def free(self) -> int:
+        """Blocks that can be taken."""
+        return self.bare + self.cached
+
+    def take(self, blocks: int) -> None:
+        """Take free blocks, evicting the least recently used cached ones if need be."""
+        if blocks <= self.bare:
+            self.bare -= blocks
+            return
+        short = blocks - self.bare
+        assert short <= self.cached, "took more blocks than are free"
+        self.bare = 0
+        self.cached -= short
+        while short:
+            run = next(iter(self.lru.values()))
+            if run.id >= 0:
+                self._unshelve(run)
+            if run.blocks > short:
+                run.blocks -= short
+                return
+            short -= run.blocks
+            run.blocks = 0
+            del self.lru[run.serial]
+            run.serial = -1
+
+    def give(self, blocks: int) -> None:
+        """Give back blocks with nothing to be found again."""
+        self.bare += blocks
+        assert self.bare + self.cached <= self.total, "gave back more blocks than there are"
+
+    def blocks_at(self, request: Request, tokens: int) -> int:
+        """Return the blocks that `tokens` computed tokens of a request occupy, leased or own."""
+        if not self.caching or not request.prefix:
+            return -(-tokens // self.block_size)
+        ids = min(tokens // self.id_tokens, len(request.prefix))
+        return ids * self.id_blocks + -(-(tokens - ids * self.id_tokens) // self.block_size)
+
+    def phase(self, request: Request) -> int:
+        """Return the tick, modulo the block size, at which a decoding request needs a block."""
+        lease = self.leases.get(request.id)
+        leased = lease.tokens if lease is not None else 0
+        return (request.joined - request.computed + leased) % self.block_size
+
+    def find(self, request: Request) -> tuple[int, list[Run], int]:
+        """Look a waiting request up in the cache; changes nothing.
+
+        The last token is always left over: it must be computed for its logits.
+
+        Returns:
+            Tokens found, the shared runs that hold them, and blocks of its own tail besides.
+        """
+        runs: list[Run] = []
+        for id in request.prefix:
+            copies = self.shelf.get(id)
+            if copies is None:
+                break
+            runs.append(copies[0])
+        tokens = len(runs) * self.id_tokens
+        if runs and tokens >= request.target:
+            runs.pop()
+            tokens -= self.id_tokens
+        lease = self.leases.get(request.id)
+        if lease is None or lease.tail is None or lease.tail_start != tokens:
+            return tokens, runs, 0
+        own = min(lease.tail.blocks, (request.target - 1 - tokens) // self.block_size)
+        return tokens + own * self.block_size, runs, own
+
+    def admit(self, request: Request, tokens: int, reserve: int) -> int:
+        """Take the blocks of a waiting request's first chunk, reusing what the cache holds.
+
+        As in vLLM, the blocks of everything it must compute have to be free, not only the chunk's.
+
+        Args:
+            request: A request without KV.
+            tokens: Tokens to compute beyond those found.
+            reserve: Free blocks to leave over.
+
+        Returns:
+            Tokens found in the cache, or -1 if the blocks are not free (then nothing changed).
+        """
+        if not self.caching or (not request.prefix and request.id not in self.leases):
+            if -(-request.target // self.block_size) + reserve > self.bare + self.cached:
+                return -1
+            self.take(-(-tokens // self.block_size))
+            return 0
+        found, runs, own = self.find(request)
+        have = len(runs) * self.id_blocks + own
+        idle = own + sum(run.blocks for run in runs if run.users == 0)
+        if self.blocks_at(request, request.target) - have + idle + reserve > self.free:
+            return -1
+        self._lease(request, runs, own)
+        self.take(self.blocks_at(request, found + tokens) - have)
+        self.publish(request, found + tokens)
+        return found
+
+    def publish(self, request: Request, tokens: int) -> None:
+        """Put the prefix ids that `tokens` computed tokens complete on the shelf."""
+        if not self.caching or not request.prefix:
+            return
+        lease = self.leases[request.id]
+        ids = min(tokens // self.id_tokens, len(request.prefix))
+        for id in request.prefix[len(lease.runs) : ids]:
+            run = Run(id, self.id_blocks, 1)
+            lease.runs.append(run)
+            lease.tokens += self.id_tokens
+            self.shelf.setdefault(id, []).append(run)
+
+    def release(self, request: Request, tokens: int, again: bool) -> None:
+        """Give back the blocks of `tokens` computed tokens; `again` if it will need them anew."""
+        lease = self.leases.pop(request.id, None)
+        own = tokens - (lease.tokens if lease is not None else 0)
+        assert own >= 0, "released less than it leases"
+        full = own // self.block_size if self.caching else 0
+        self.give(-(-own // self.block_size) - full)
+        tail = self._shelve_tail(full, again) if full else None
+        if lease is not None:
+            for run in reversed(lease.runs):
+                run.users -= 1
+                if run.users == 0:
+                    self._to_lru(run)
+        if again and (tail is not None or request.prefix):
+            left = self.leases[request.id] = Lease()
+            left.tail = tail
+            left.tail_start = tokens - own
+
+    def _shelve_tail(self, blocks: int, again: bool) -> Run | None:
+        """Put a request's own full blocks into the LRU list; nobody else's are ever found again."""
+        if not again and self.lru:
+            last = next(reversed(self.lru.values()))
+            if last.id < 0 and last.users < 0:
+                last.blocks += blocks
+                self.cached += blocks
+                return None
+        tail = Run(-1, blocks, 0 if again else -1)
+        self._to_lru(tail)
+        return tail
+
+    def _to_lru(self, run: Run) -> None:
+        self.serials += 1
+        run.serial = self.serials
+        self.lru[run.serial] = run
+        self.cached += run.blocks
+
+    def _lease(self, request: Request, runs: list[Run], own: int) -> None:
+        """Take what was found out of the LRU list."""
+        old = self.leases.get(request.id)
+        lease = self.leases[request.id] = Lease()
+        for run in runs:
+            if run.users == 0:
+                del self.lru[run.serial]
+                run.serial = -1
+                self.cached -= run.blocks
+            run.users += 1
+        lease.runs = runs
+        lease.tokens = len(runs) * self.id_tokens
+        if own:
+            assert old is not None and old.tail is not None, "a tail was found"
+            old.tail.blocks -= own
+            self.cached -= own
+            if old.tail.blocks == 0:
+                del self.lru[old.tail.serial]
+
+    def _unshelve(self, run: Run) -> None:
+        """Let a run be found no more: one of its blocks is being reused."""
+        copies = self.shelf[run.id]
+        copies.remove(run)
+        if not copies:
+            del self.shelf[run.id]
+        run.id = -1

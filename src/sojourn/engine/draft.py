@@ -1,0 +1,248 @@
+"""The step being composed, over the engine model's blocks (see `decide.slots.Draft`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import cast
+
+from sojourn.decide.actions import Action
+from sojourn.decide.clock import Time
+from sojourn.decide.events import MemoryPressure
+from sojourn.decide.limits import VICTIMS_PER_STEP
+from sojourn.decide.machine import Machine
+from sojourn.decide.queues import Key
+from sojourn.decide.request import Request, RequestView
+from sojourn.decide.slots import Mode, Refusal, Yield
+from sojourn.decide.states import DECODE, PAUSED, PREFILL, SWAPPED, WAITING
+from sojourn.engine.blocks import BlockPool
+
+
+class StepDraft:
+    """One draft object for each replica, begun anew for each plan.
+
+    Attributes:
+        phases: Decoding requests by the tick, modulo the block size, at which they need a block.
+        grants: Prompt tokens granted, by request.
+        pairs, prior: What `StepTime.step` wants to know of them.
+        decoding: Whether decoding requests get a token in this step.
+        grown: Ids that already got their block of this tick; None for "all of its phase".
+        blocked: Whether the best queued request did not fit in memory.
+    """
+
+    def __init__(
+        self,
+        machine: Machine,
+        pool: BlockPool,
+        phases: list[int],
+        carry_out: Callable[[Action], None],
+    ) -> None:
+        self.machine = machine
+        self.pool = pool
+        self.phases = phases
+        self.carry_out = carry_out
+        self.now: Time = 0
+        self.tokens = 0
+        self.begin(0)
+
+    def begin(self, now: Time) -> None:
+        """Empty the draft."""
+        self.now = now
+        self.tokens = self.machine.limits.max_num_batched_tokens
+        self.yielded = 0
+        self.grants: list[tuple[Request, int]] = []
+        self.pairs = 0
+        self.prior = 0
+        self.decoding = False
+        self.grown: set[int] | None = set()
+        self.blocked = False
+
+    @property
+    def seats(self) -> int:
+        """Free seats."""
+        return self.machine.limits.max_num_seqs - len(self.machine.seated)
+
+    def partials(self, ranked: bool = False) -> Sequence[Request]:
+        """Return the seated requests in prefill, in seat order or by rank."""
+        partials = list(self.machine.partials.values()) if self.machine.partials else []
+        return sorted(partials, key=self._rank) if ranked and len(partials) > 1 else partials
+
+    def _rank(self, request: Request) -> tuple[Key, Time, int]:
+        key = self.machine.policies.order.key(request, self.now)
+        return key, request.arrival, request.id
+
+    def ahead(self, one: RequestView, other: RequestView) -> bool:
+        """Return whether `one` ranks before `other`, ties broken by arrival, then id."""
+        return self._rank(cast(Request, one)) < self._rank(cast(Request, other))
+
+    def peek(self) -> Request | None:
+        """Return the best queued request."""
+        return self.machine.queue.peek(self.now)
+
+    def remaining(self, request: RequestView) -> int:
+        """Return the tokens to compute before its next token, less what the cache holds."""
+        mine = cast(Request, request)
+        if mine.state == WAITING:
+            return mine.target - self.pool.find(mine)[0]
+        return mine.target - mine.computed
+
+    def grant(self, request: RequestView, tokens: int) -> Refusal | None:
+        """Compute tokens of a request; the best queued one is given a seat for it."""
+        mine = cast(Request, request)
+        if tokens <= 0 or tokens > self.tokens:
+            return Refusal.TOKENS
+        if mine.state == WAITING:
+            refusal = self._seat_waiting(mine, tokens)
+        elif mine.state == PAUSED:
+            refusal = self.resume(mine) or self._grow(mine, tokens)
+        elif mine.state == PREFILL:
+            refusal = self._grow(mine, tokens)
+        else:
+            refusal = Refusal.BUSY
+        if refusal is not None:
+            return refusal
+        start = mine.computed
+        assert start + tokens <= mine.target, "granted more than there is to compute"
+        self.grants.append((mine, tokens))
+        self.tokens -= tokens
+        self.pairs += tokens * start + tokens * (tokens + 1) // 2
+        self.prior += start
+        return None
+
+    def _seat_waiting(self, request: Request, tokens: int) -> Refusal | None:
+        if self.seats <= 0:
+            return Refusal.SEAT
+        found = self.pool.admit(request, tokens, self._reserve())
+        if found < 0:
+            self.blocked = True
+            return Refusal.BLOCKS
+        request.computed = found
+        if request.cached < 0:
+            request.cached = found
+        for action in self.machine.seat(request, self.now):
+            self.carry_out(action)
+        return None
+
+    def _grow(self, request: Request, tokens: int) -> Refusal | None:
+        """Take the blocks of a seated prompt's next chunk; others, or itself, may have to yield."""
+        end = request.computed + tokens
+        need = self.pool.blocks_at(request, end) - self.pool.blocks_at(request, request.computed)
+        while need > self.pool.free:
+            self._press(request)
+            if request.state != PREFILL:
+                return Refusal.BLOCKS
+        self.pool.take(need)
+        self.pool.publish(request, end)
+        return None
+
+    def resume(self, request: RequestView) -> Refusal | None:
+        """Give a seat to the best queued request, whose KV is on the GPU."""
+        mine = cast(Request, request)
+        if mine.state != PAUSED:
+            return Refusal.BUSY
+        if self.seats <= 0:
+            return Refusal.SEAT
+        decoding = mine.computed >= mine.target
+        assert not (decoding and self.decoding), "resumed a decode after the decodes were granted"
+        if decoding and self._reserve() + 1 > self.pool.free:
+            self.blocked = True
+            return Refusal.BLOCKS
+        for action in self.machine.seat(mine, self.now):
+            self.carry_out(action)
+        if mine.state == DECODE:
+            self.join(mine)
+        return None
+
+    def fetch(self, request: RequestView) -> Refusal | None:
+        """Begin to copy the KV of the best queued request back from host memory."""
+        mine = cast(Request, request)
+        if mine.state != SWAPPED:
+            return Refusal.BUSY
+        need = -(-mine.computed // self.pool.block_size)
+        if need + 1 + self._reserve() > self.pool.free:
+            self.blocked = True
+            return Refusal.BLOCKS
+        self.pool.take(need)
+        self.machine.fetch(mine, self.now)
+        self.on_fetch(mine, need)
+        return None
+
+    on_fetch: Callable[[Request, int], None]
+    join: Callable[[Request], None]
+
+    def make_room(self, request: RequestView) -> bool:
+        """Let the victim slot free blocks for the best queued request; say whether it fits."""
+        mine = cast(Request, request)
+        if mine.state == WAITING:
+            need = self.pool.blocks_at(mine, mine.target)
+        elif mine.state == SWAPPED:
+            need = -(-mine.computed // self.pool.block_size) + 1
+        else:
+            need = 1
+        while need + self._reserve() > self.pool.free:
+            if not self._press(mine):
+                return False
+        return True
+
+    def worst(self) -> Request | None:
+        """Return the seated request with the worst standing."""
+        return self.machine.worst_seated(self.now)
+
+    def unseat(self, request: RequestView, mode: Mode) -> Refusal | None:
+        """Take the seat of a request, or the blocks of a paused one."""
+        mine = cast(Request, request)
+        if mine.state not in (DECODE, PREFILL, PAUSED):
+            return Refusal.BUSY
+        self.carry_out(self.machine.unseat(Yield(mine, mode), self.now))
+        return None
+
+    def decode(self) -> int:
+        """Grant one token to every decoding request, making room if need be; return how many."""
+        assert not self.decoding, "decodes were granted already"
+        machine = self.machine
+        if not machine.decodes:
+            return 0
+        self.decoding = True
+        growth = self.phases[machine.ticks % self.pool.block_size]
+        if growth <= self.pool.free:
+            self.pool.take(growth)
+            self.grown = None
+        else:
+            self._decode_one_by_one()
+        assert machine.decodes <= self.tokens, "more decodes than tokens in a step"
+        self.tokens -= machine.decodes
+        return machine.decodes
+
+    def _decode_one_by_one(self) -> None:
+        """Grow each decode in seat order, as vLLM's running loop does, while others yield."""
+        machine = self.machine
+        assert self.grown is not None
+        tick = machine.ticks % self.pool.block_size
+        for request in list(machine.seated.values()):
+            if request.state != DECODE or request.phase != tick:
+                continue
+            while request.state == DECODE and self.pool.free < 1:
+                self._press(request)
+            if request.state == DECODE:
+                self.pool.take(1)
+                self.grown.add(request.id)
+
+    def took_growth(self, request: Request) -> bool:
+        """Return whether a decoding request holds a block for the token of this very step."""
+        if not self.decoding or request.phase != self.machine.ticks % self.pool.block_size:
+            return False
+        return self.grown is None or request.id in self.grown
+
+    def _reserve(self) -> int:
+        """Return the blocks that decodes still need in this step."""
+        if self.decoding or not self.machine.policies.compose.contests:
+            return 0
+        return self.phases[self.machine.ticks % self.pool.block_size]
+
+    def _press(self, request: Request) -> bool:
+        """Tell the machine that blocks are short for a request, and carry out what it says."""
+        actions = self.machine.handle(MemoryPressure(self.now, request))
+        for action in actions:
+            self.carry_out(action)
+        self.yielded += len(actions)
+        assert self.yielded <= VICTIMS_PER_STEP, "a victim policy that never makes room"
+        return bool(actions)

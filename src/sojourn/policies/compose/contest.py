@@ -1,0 +1,78 @@
+"""Seats go to the best-ranked requests at every step; whoever loses one keeps its KV if it can.
+
+Source: FastServe (arXiv 2305.05920), iteration-level preemption; the batch rule of its code.
+Reads: ranks and states, through the draft.
+Memory: none.
+Needs: pause; choose the prefill chunk.
+Deviations: prompts are computed in chunks under the engine's token budget, with one token kept for
+    each seat that may decode; FastServe computes whole prompts.
+Fails when: ranks cross often: every crossing pauses a stream.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from sojourn.decide.needs import Need
+from sojourn.decide.request import RequestView
+from sojourn.decide.slots import Draft, Mode, Services
+from sojourn.decide.states import PAUSED, PREFILL, SWAPPED
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """No parameters; seats and tokens are the engine's limits."""
+
+
+class Contest:
+    """The best of queued and seated get the seats."""
+
+    needs: ClassVar[frozenset[Need]] = frozenset({Need.CHUNK, Need.PAUSE, Need.DROP})
+    contests: ClassVar[bool] = True
+
+    def __init__(self, config: Config, services: Services) -> None:
+        self.view = services.view
+
+    def compose(self, draft: Draft) -> None:
+        """Settle the seats and share the tokens by rank, then decode."""
+        begun = list(draft.partials(ranked=True))
+        contested = True
+        while begun or contested:
+            head = draft.peek() if contested else None
+            contested = head is not None
+            if begun and (head is None or not draft.ahead(head, begun[0])):
+                self._continue(draft, begun.pop(0))
+            elif head is not None:
+                contested = self._seat(draft, head)
+        draft.decode()
+
+    def _spare(self, draft: Draft) -> int:
+        """Return the tokens left if every seat that may decode gets one."""
+        return draft.tokens - self.view.decodes - draft.seats
+
+    def _continue(self, draft: Draft, partial: RequestView) -> None:
+        if partial.state == PREFILL:
+            tokens = min(draft.remaining(partial), self._spare(draft))
+            if tokens > 0:
+                draft.grant(partial, tokens)
+
+    def _seat(self, draft: Draft, head: RequestView) -> bool:
+        """Try to seat the best queued request; say whether the next one may be tried."""
+        if head.state == SWAPPED:
+            return draft.make_room(head) and draft.fetch(head) is None
+        parked = head.state == PAUSED and head.computed >= head.target
+        if not parked and self._spare(draft) <= 0:
+            return False
+        if draft.seats == 0:
+            worst = draft.worst()
+            if worst is None or not draft.ahead(head, worst):
+                return False
+            if not draft.make_room(head):
+                return False
+            draft.unseat(worst, Mode.KEEP)
+        elif not draft.make_room(head):
+            return False
+        if parked:
+            return draft.resume(head) is None
+        return draft.grant(head, min(draft.remaining(head), self._spare(draft))) is None

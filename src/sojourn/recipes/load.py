@@ -1,0 +1,240 @@
+"""Reading recipes, overriding their parameters, and building their policies for a replica."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+from sojourn.decide.machine import Policies
+from sojourn.decide.needs import HOSTS, VLLM, Need, check
+from sojourn.decide.slots import Services
+from sojourn.errors import UserError, unknown
+from sojourn.policies.tables import REPLICA_SLOTS, SLOTS
+
+KINDS: Final = ("baseline", "policy", "reference", "control")
+DEFAULTS: Final = {
+    "admit": "accept_all",
+    "order": "fcfs",
+    "compose": "stall_free",
+    "victim": "last_in",
+    "retain": "lru",
+}
+TEXTS: Final = ("title", "summary", "source", "kind")
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """One policy for each slot of a replica.
+
+    Attributes:
+        name: Name on the command line.
+        title: Name of the published system.
+        summary: What it does, in a sentence or two.
+        source: Where it is published.
+        kind: `baseline`, `policy`, `reference` (knows what no engine knows) or `control` (bad on
+            purpose).
+        slots: Policy name and its configuration, by slot.
+        decision_seconds: Time that deciding adds to a step beyond stock's, charged in simulation.
+    """
+
+    name: str
+    title: str
+    summary: str
+    source: str
+    kind: str
+    slots: Mapping[str, tuple[str, Any]]
+    decision_seconds: float = 0.0
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """What its policies need of a host."""
+        return frozenset().union(
+            *(SLOTS[slot][name][1].needs for slot, (name, _) in self.slots.items())
+        )
+
+    @property
+    def deployable(self) -> bool:
+        """Whether stock vLLM offers all that it needs."""
+        return VLLM.issuperset(self.needs)
+
+    def build(self, services: Services) -> Policies:
+        """Make the policies of one replica."""
+        made = {
+            slot: SLOTS[slot][name][1](config, services)
+            for slot, (name, config) in self.slots.items()
+        }
+        return Policies(**made)
+
+    def parameters(self) -> dict[str, dict[str, Any]]:
+        """Return the resolved policy and parameters of each slot."""
+        return {
+            slot: {"policy": name, **{f.name: getattr(config, f.name) for f in fields(config)}}
+            for slot, (name, config) in self.slots.items()
+        }
+
+
+def recipe_names() -> tuple[str, ...]:
+    """Return the names of the recipes that come with Sojourn."""
+    folder = resources.files("sojourn.recipes")
+    names = [item.name[:-5] for item in folder.iterdir() if item.name.endswith(".toml")]
+    return tuple(sorted(names))
+
+
+def load_recipe(
+    name: str, host: str = "vllm", overrides: Iterable[tuple[str, str, str]] = ()
+) -> Recipe:
+    """Read a recipe by name or path, for a host.
+
+    Args:
+        name: Name of a recipe that comes with Sojourn, or path of a TOML file.
+        host: `vllm` or `ideal`; a recipe may fill a slot differently for a host.
+        overrides: (slot, parameter, value as text); those that the recipe does not have are left
+            to the caller to refuse (see `refuse_unused`).
+
+    Raises:
+        UserError: For an unknown name, key, policy, parameter or value.
+    """
+    if host not in HOSTS:
+        raise unknown("host", host, HOSTS)
+    text, origin = _text(name)
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{origin} is not valid TOML: {error}") from error
+    short = Path(name).stem if name.endswith(".toml") else name
+    recipe = _recipe(short, document, host, origin)
+    for slot, parameter, value in overrides:
+        recipe = _override(recipe, slot, parameter, value)
+    check(recipe.name, recipe.needs, host, _runnable(host))
+    return recipe
+
+
+def _runnable(host: str) -> list[str]:
+    found = []
+    for name in recipe_names():
+        recipe = _recipe(name, tomllib.loads(_text(name)[0]), host, name)
+        if not recipe.needs - HOSTS[host] - {Need.TRUTH}:
+            found.append(name)
+    return found
+
+
+def _text(name: str) -> tuple[str, str]:
+    if name.endswith(".toml"):
+        path = Path(name)
+        if not path.is_file():
+            raise UserError(f"recipe file {name!r} does not exist")
+        return path.read_text(encoding="utf-8"), name
+    if name not in recipe_names():
+        raise unknown("recipe", name, recipe_names())
+    file = resources.files("sojourn.recipes") / f"{name}.toml"
+    return file.read_text(encoding="utf-8"), f"recipe {name}"
+
+
+def _recipe(name: str, document: dict[str, Any], host: str, origin: str) -> Recipe:
+    document = dict(document)
+    hosts = document.pop("host", {})
+    for other in hosts:
+        if other not in HOSTS:
+            raise unknown(f"host in {origin}", other, HOSTS)
+    decision = document.pop("decision", {})
+    for key in decision:
+        if key != "step_seconds":
+            raise unknown(f"key decision in {origin}", key, ["step_seconds"])
+    tables = {**document, **hosts.get(host, {})}
+    texts = {key: str(tables.pop(key, "")) for key in TEXTS}
+    texts["kind"] = texts["kind"] or "policy"
+    if texts["kind"] not in KINDS:
+        raise unknown(f"kind in {origin}", texts["kind"], KINDS)
+    for key in tables:
+        if key not in REPLICA_SLOTS:
+            raise unknown(f"key in {origin}", key, (*REPLICA_SLOTS, *TEXTS, "host", "decision"))
+    slots = {}
+    for slot in REPLICA_SLOTS:
+        table = dict(tables.get(slot, {}))
+        policy = table.pop("policy", DEFAULTS[slot])
+        slots[slot] = (policy, make_config(slot, policy, table, origin))
+    return Recipe(
+        name=name, slots=slots, decision_seconds=float(decision.get("step_seconds", 0.0)), **texts
+    )
+
+
+def make_config(slot: str, policy: str, values: Mapping[str, Any], origin: str) -> Any:
+    """Return a policy's configuration; unknown policies, keys and types are refused."""
+    if policy not in SLOTS[slot]:
+        raise unknown(f"{slot} policy in {origin}", policy, SLOTS[slot])
+    config = SLOTS[slot][policy][0]
+    known = {field.name: field for field in fields(config)}
+    checked = {}
+    for key, value in values.items():
+        if key not in known:
+            raise unknown(f"parameter {slot}.{key} in {origin}: name", key, known or ["none"])
+        checked[key] = _typed(f"{slot}.{key}", known[key].type, value)
+    return config(**checked)
+
+
+def _override(recipe: Recipe, slot: str, parameter: str, value: str) -> Recipe:
+    policy, config = recipe.slots[slot]
+    names = {field.name: field for field in fields(config)}
+    if parameter not in names:
+        return recipe
+    changed = replace(config, **{parameter: _typed(f"{slot}.{parameter}", names[parameter].type, value)})
+    return replace(recipe, slots={**recipe.slots, slot: (policy, changed)})
+
+
+def parse_overrides(
+    texts: Iterable[str], recipes: Iterable[Recipe]
+) -> tuple[tuple[str, str, str], ...]:
+    """Split `slot.parameter=value` texts; each parameter must exist in one of the recipes.
+
+    Raises:
+        UserError: For a malformed text, an unknown slot or a parameter that no recipe has.
+    """
+    parsed = []
+    recipes = tuple(recipes)
+    for text in texts:
+        key, equals, value = text.partition("=")
+        slot, dot, parameter = key.partition(".")
+        if not equals or not dot or not parameter:
+            raise UserError(
+                f"--param {text!r} is malformed: write slot.parameter=value, "
+                "such as order.quantum_base_seconds=0.02"
+            )
+        if slot not in REPLICA_SLOTS:
+            raise unknown("slot in --param", slot, REPLICA_SLOTS)
+        names = {f.name for recipe in recipes for f in fields(recipe.slots[slot][1])}
+        if parameter not in names:
+            which = ", ".join(recipe.name for recipe in recipes)
+            raise unknown(f"{slot} parameter of {which}", parameter, names or ["none"])
+        parsed.append((slot, parameter, value))
+    return tuple(parsed)
+
+
+def _typed(key: str, annotation: Any, value: Any) -> Any:
+    """Return a value as the annotated simple type, or refuse it."""
+    kind = str(annotation)
+    try:
+        if kind == "bool":
+            if isinstance(value, bool):
+                return value
+            return {"true": True, "false": False}[str(value).lower()]
+        if isinstance(value, bool):
+            raise ValueError
+        if kind == "int":
+            if isinstance(value, float):
+                raise ValueError
+            return int(value)
+        if kind == "float":
+            number = float(value)
+            if number != number or number in (float("inf"), float("-inf")):
+                raise ValueError
+            return number
+        return str(value)
+    except (ValueError, KeyError, TypeError):
+        allowed = {"bool": "true or false", "int": "a whole number", "float": "a number"}
+        raise UserError(
+            f"{key} is {value!r}; it must be {allowed.get(kind, 'a text')}"
+        ) from None

@@ -1,0 +1,194 @@
+"""The comparison as one HTML page that needs no network: verdict, charts and tables.
+
+The page holds plotly's script, its own style and script (in `page/`) and the data as JSON.
+Everything that came from the user is escaped, and a content security policy in the page itself
+refuses every request.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any, Final
+
+from sojourn.report import html_tables, units
+from sojourn.report.json_report import write_text
+from sojourn.report.served import FloatArray
+from sojourn.report.summary import RunSummary
+from sojourn.report.verdict import LoadVerdict, Verdict
+
+PAGE_BYTES_MAX: Final = 8_000_000
+THINNINGS: Final = (1, 2, 4, 8, 16)
+"""Keep each so manieth point and tenant, tried in turn until the page is small enough."""
+
+
+def write_html(
+    path: str | Path, document: Mapping[str, Any], runs: Sequence[RunSummary], verdict: Verdict
+) -> None:
+    """Write the page to a file, whole or not at all; see `render_html`."""
+    write_text(path, render_html(document, runs, verdict))
+
+
+def render_html(document: Mapping[str, Any], runs: Sequence[RunSummary], verdict: Verdict) -> str:
+    """Return the page as text; the same inputs give the same page.
+
+    With very many runs curves and tenants are thinned to stay within `PAGE_BYTES_MAX`.
+
+    Args:
+        document: What `compare_document` returns, for the facts on the page's head and foot.
+        runs: The runs, in the order to be shown.
+        verdict: What `judge` says about them.
+    """
+    from plotly.offline import get_plotlyjs
+
+    page = Template((files(__package__) / "page" / "page.html").read_text(encoding="utf-8"))
+    fixed = {
+        "title": escape(f"Sojourn: {document.get('trace', '')}"),
+        "style": _asset("page.css"),
+        "script": _asset("page.js"),
+        "plotly": get_plotlyjs(),
+        "facts": _facts(document),
+        "overall": escape(units.bound(verdict.overall)),
+        "notes": "".join(f'<p class="note">{escape(note)}</p>' for note in verdict.notes),
+        "verdicts": "".join(_load_card(one) for one in verdict.by_load),
+        "loads": _load_options(runs),
+        "rows": html_tables.results([run.row for run in runs]),
+        "limits": _limits(document.get("limits", {})),
+    }
+    text = ""
+    for thinning in THINNINGS:
+        text = page.substitute(
+            fixed,
+            classes=html_tables.classes(runs),
+            tenants=html_tables.tenants(runs, thinning),
+            data=_json(_data(runs, verdict, thinning)),
+        )
+        if len(text.encode()) <= PAGE_BYTES_MAX:
+            break
+    return text
+
+
+def _asset(name: str) -> str:
+    """Return the text of one of the page's own files."""
+    return (files(__package__) / "page" / name).read_text(encoding="utf-8")
+
+
+def _json(data: Any) -> str:
+    """Return JSON that may stand in a script element: no tag can open or close in it."""
+    text = json.dumps(data, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    for sign in "<>&\u2028\u2029":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return text
+
+
+def _data(runs: Sequence[RunSummary], verdict: Verdict, thinning: int) -> dict[str, Any]:
+    """Return what the charts are drawn from."""
+    loads = load_names(runs)
+    recipes = list(dict.fromkeys(run.row.recipe for run in runs))
+    only_simulated = {run.row.recipe for run in runs if not run.row.deployable}
+    stock = next((one.stock for one in verdict.by_load if one.stock is not None), None)
+    return {
+        "loads": loads,
+        "recipes": [
+            {"name": name, "deployable": name not in only_simulated, "stock": name == stock}
+            for name in recipes
+        ],
+        "bounds": [{"name": one.name, **one.bounds} for one in (runs[0].classes if runs else ())],
+        "runs": [_run(run, loads, recipes, thinning) for run in runs],
+    }
+
+
+def _run(run: RunSummary, loads: list[str], recipes: list[str], thinning: int) -> dict[str, Any]:
+    """Return the curves and series of one run."""
+    row, series = run.row, run.series
+    return {
+        "load": loads.index(units.load_name(row.load)),
+        "at": row.load,
+        "recipe": recipes.index(row.recipe),
+        "goodput": row.goodput_rps,
+        "interval": row.goodput_interval,
+        "offered": row.offered_rps,
+        "curves": {name: _thin(curve, thinning) for name, curve in run.curves.items()},
+        "bin": series.bin_seconds * thinning,
+        "kv": _thin_mean(series.kv_use, thinning),
+        "waiting": _thin_mean(series.waiting, thinning),
+        "running": _thin_mean(series.running, thinning),
+    }
+
+
+def _thin(curve: FloatArray, thinning: int) -> list[float]:
+    """Return each so manieth quantile, the last always among them, to four digits."""
+    last = curve.size - 1
+    points = max(2, curve.size // thinning)
+    picked = [curve[round(last * place / (points - 1))] for place in range(points)]
+    return [_short(float(value)) for value in (picked if curve.size > 1 else curve)]
+
+
+def _thin_mean(values: FloatArray, thinning: int) -> list[float]:
+    """Return the means of so many neighbouring bins each, to four digits."""
+    whole = values[: values.size // thinning * thinning].reshape(-1, thinning)
+    return [_short(float(value)) for value in whole.mean(axis=1)]
+
+
+def _short(value: float) -> float:
+    """Return a number to four significant digits, which is all that a chart can show."""
+    return float(f"{value:.4g}")
+
+
+def load_names(runs: Sequence[RunSummary]) -> list[str]:
+    """Return the names of the loads in order of first appearance."""
+    return list(dict.fromkeys(units.load_name(run.row.load) for run in runs))
+
+
+def _load_options(runs: Sequence[RunSummary]) -> str:
+    """Return the choices of the load selector."""
+    return "".join(
+        f'<option value="{place}">{escape(name)}</option>'
+        for place, name in enumerate(load_names(runs))
+    )
+
+
+def _facts(document: Mapping[str, Any]) -> str:
+    """Return the head's facts: trace, model, GPU, seed and capacity."""
+    capacity = document.get("capacity_rps")
+    facts = {
+        "trace": document.get("trace"),
+        "model": document.get("model"),
+        "GPU": document.get("gpu"),
+        "seed": document.get("seed"),
+        "stock capacity": None if capacity is None else f"{units.rate(capacity)} req/s",
+    }
+    return "".join(
+        f"<div><dt>{escape(name)}</dt><dd>{escape(str(value))}</dd></div>"
+        for name, value in facts.items()
+        if value is not None
+    )
+
+
+def _load_card(one: LoadVerdict) -> str:
+    """Return the verdict on a load: a heading and one item for each line of the reasons."""
+    items = "".join(f"<li>{escape(units.bound(line))}</li>" for line in one.why.split("\n") if line)
+    kind = "use" if one.difference else "keep"
+    return (
+        f'<article class="load {kind}"><h3>{escape(units.at_load(one.load))}</h3>'
+        f'<p class="headline">{escape(units.bound(one.headline))}</p><ul>{items}</ul></article>'
+    )
+
+
+def _limits(limits: Mapping[str, Any]) -> str:
+    """Return the resolved limits as table rows."""
+    if not limits:
+        return '<tr><td colspan="2">none were given</td></tr>'
+    return "".join(
+        f"<tr><th>{escape(str(name))}</th><td>{escape(_plain(value))}</td></tr>"
+        for name, value in limits.items()
+    )
+
+
+def _plain(value: Any) -> str:
+    """Return a limit as text: strings as they are, the rest as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

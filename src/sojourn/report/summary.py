@@ -1,0 +1,218 @@
+"""All that the reports need of one run, small enough to send between processes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from sojourn.decide.clock import SECOND
+from sojourn.report.fairness import service
+from sojourn.report.metrics import (
+    Row,
+    Spread,
+    arrival_order,
+    class_masks,
+    measure,
+    ratio,
+    spread,
+)
+from sojourn.report.served import BoolArray, FloatArray, Served, replicas, served
+from sojourn.steplog.record import IntArray, RunRecord, SloClass
+
+CURVE_POINTS: Final = 400
+SERIES_BINS: Final = 600
+TENANT_ROWS_MAX: Final = 40
+"""Of more tenants, those with the most requests get a row and the rest share one."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Series:
+    """What an engine held over time, averaged in even bins.
+
+    Attributes:
+        bin_seconds: Width of a bin; the first begins at the first arrival.
+        kv_use: Share of KV blocks in use, over all replicas.
+        waiting: Requests queued, summed over replicas.
+        running: Requests in the steps, summed over replicas.
+        paused: Requests without a seat whose KV is kept, summed over replicas.
+    """
+
+    bin_seconds: float
+    kv_use: FloatArray
+    waiting: FloatArray
+    running: FloatArray
+    paused: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRow:
+    """What a tenant or an SLO class got.
+
+    Attributes:
+        name: Its name.
+        requests: Requests that arrived.
+        shed: Those rejected.
+        attainment: Share that met every SLO they had, shed ones included.
+        ttft_seconds: Arrival to first token.
+        tpot_seconds: Time per output token after the first.
+        e2e_seconds: Arrival to last token.
+        service_tokens: Prompt tokens + 2 × output tokens received.
+        bounds: The SLO bounds of a class in seconds by name; empty for a tenant.
+    """
+
+    name: str
+    requests: int
+    shed: int
+    attainment: float | None
+    ttft_seconds: Spread
+    tpot_seconds: Spread
+    e2e_seconds: Spread
+    service_tokens: float
+    bounds: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RunSummary:
+    """One run, reduced to what tables, verdict and page show; picklable.
+
+    Attributes:
+        row: The result row.
+        curves: For "ttft", "tpot" and "e2e" the seconds at even probabilities 0..1 (at most
+            `CURVE_POINTS` of them; empty without values).
+        series: The engine over time.
+        classes: A row for each SLO class.
+        tenants: A row for each tenant, at most `TENANT_ROWS_MAX` and one for the rest.
+        met: Whether each request met its SLOs, by row of the workload; false if it never came.
+        order: Rows of the requests that arrived, in order of arrival.
+    """
+
+    row: Row
+    curves: Mapping[str, FloatArray]
+    series: Series
+    classes: tuple[GroupRow, ...]
+    tenants: tuple[GroupRow, ...]
+    met: BoolArray
+    order: IntArray
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result row as JSON values."""
+        return self.row.to_json()
+
+
+def summarise(record: RunRecord, *, seed: int = 0) -> RunSummary:
+    """Return the summary of one run; the record itself is needed no more, but for a timeline.
+
+    Args:
+        record: The run.
+        seed: Seed of the bootstrap interval.
+    """
+    facts = served(record)
+    received = service(record)
+    values = {"ttft": facts.ttft, "tpot": facts.tpot, "e2e": facts.e2e}
+    return RunSummary(
+        row=measure(record, facts, seed=seed),
+        curves={name: _curve(durations) for name, durations in values.items()},
+        series=_series(record, facts),
+        classes=tuple(
+            _group(one.name, mine, facts, received, _asked(one))
+            for one, mine in class_masks(record, facts)
+        ),
+        tenants=_tenants(record, facts, received),
+        met=facts.met,
+        order=arrival_order(record, facts),
+    )
+
+
+def _curve(values: FloatArray) -> FloatArray:
+    """Return the values at even probabilities, from the smallest to the largest."""
+    known = values[~np.isnan(values)]
+    if not known.size:
+        return known
+    points = min(CURVE_POINTS, known.size)
+    return np.asarray(np.quantile(known, np.linspace(0.0, 1.0, points)))
+
+
+def _series(record: RunRecord, facts: Served) -> Series:
+    """Return the binned series; between steps an engine counts as empty."""
+    steps = record.steps
+    span = max(facts.end - facts.begin, 1)
+    edges = np.linspace(0.0, span / SECOND, SERIES_BINS + 1)
+    columns = {
+        "kv_use": steps.kv_used,
+        "waiting": steps.waiting,
+        "running": steps.decodes + steps.prompts,
+        "paused": steps.paused,
+    }
+    sums = {name: np.zeros(SERIES_BINS) for name in columns}
+    number = replicas(record)
+    for replica in range(number):
+        mine = np.flatnonzero(steps.replica == replica)
+        mine = mine[np.argsort(steps.start[mine], kind="stable")]
+        for name, column in columns.items():
+            sums[name] += _binned(record, facts.begin, mine, column, edges)
+    sums["kv_use"] /= max(1, record.kv_blocks) * number
+    return Series(bin_seconds=float(edges[1]), **sums)
+
+
+def _binned(
+    record: RunRecord, begin: int, mine: IntArray, column: IntArray, edges: FloatArray
+) -> FloatArray:
+    """Return the time average of a step column in each bin, for one replica's rows in order."""
+    if not mine.size:
+        return np.zeros(edges.size - 1)
+    start = (record.steps.start[mine] - begin) / SECOND
+    long = record.steps.duration[mine] / SECOND
+    area = np.cumsum(column[mine] * long)
+    # The integral is piecewise linear with knots where rows begin and end; interpolating it at
+    # the edges gives exact averages at a cost that does not depend on the rows' lengths.
+    knots = np.column_stack((start, start + long)).ravel()
+    heights = np.column_stack((area - column[mine] * long, area)).ravel()
+    return np.asarray(np.diff(np.interp(edges, knots, heights)) / np.diff(edges))
+
+
+def _tenants(record: RunRecord, facts: Served, received: FloatArray) -> tuple[GroupRow, ...]:
+    """Return the tenants' rows by index; the smallest share one row if there are too many."""
+    column = record.requests.tenant
+    counts = np.bincount(column[facts.arrived & (column >= 0)], minlength=len(record.tenants))
+    ranked = np.argsort(-counts, kind="stable")
+    kept = np.sort(ranked[:TENANT_ROWS_MAX])
+    rows = [
+        _group(record.tenants[index], facts.arrived & (column == index), facts, received, {})
+        for index in kept
+    ]
+    rest = ranked[TENANT_ROWS_MAX:]
+    if rest.size:
+        mine = facts.arrived & np.isin(column, rest)
+        rows.append(_group(f"{rest.size} smaller tenants", mine, facts, received, {}))
+    return tuple(rows)
+
+
+def _group(
+    name: str, mine: BoolArray, facts: Served, received: FloatArray, bounds: Mapping[str, float]
+) -> GroupRow:
+    """Return the row of the requests in a mask."""
+    number = int(mine.sum())
+    return GroupRow(
+        name=name,
+        requests=number,
+        shed=int((mine & facts.shed).sum()),
+        attainment=ratio(int((mine & facts.met).sum()), number),
+        ttft_seconds=spread(facts.ttft[mine]),
+        tpot_seconds=spread(facts.tpot[mine]),
+        e2e_seconds=spread(facts.e2e[mine]),
+        service_tokens=float(received[mine].sum()),
+        bounds=bounds,
+    )
+
+
+def _asked(one: SloClass) -> dict[str, float]:
+    """Return the bounds that an SLO class sets, by name, in seconds."""
+    asked = {
+        "ttft": one.ttft_seconds,
+        "tpot": one.tpot_seconds,
+        "e2e": one.e2e_seconds,
+    }
+    return {name: bound for name, bound in asked.items() if bound is not None}

@@ -1,0 +1,104 @@
+"""Numbers as people read them: seconds, counts, shares and rates in a few characters."""
+
+from __future__ import annotations
+
+import re
+from math import floor, log10
+from typing import Final
+
+NOTHING: Final = "–"
+"""What stands where there is no number."""
+
+_NUMBER_AND_UNIT: Final = re.compile(r"([\d\]]) (%|m?s\b|req/s)")
+_PREFIXES: Final = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+
+def significant(value: float | None, digits: int = 3) -> str:
+    """Return a plain decimal of about `digits` significant digits, never in powers of ten."""
+    if value is None:
+        return NOTHING
+    if value == 0:
+        return "0"
+    places = max(0, digits - 1 - floor(log10(abs(value))))
+    text = f"{value:.{min(places, 9)}f}"
+    # 9.996 has one digit fewer than its rounded form: count again on the rounded number.
+    rounded = float(text)
+    if rounded and places:
+        places = max(0, digits - 1 - floor(log10(abs(rounded))))
+        text = f"{value:.{min(places, 9)}f}"
+    return text
+
+
+def seconds(value: float | None) -> str:
+    """Return a duration with its unit: ms below one second, s above."""
+    if value is None:
+        return NOTHING
+    if 0 < abs(value) < 0.9995:
+        return f"{significant(value * 1e3)} ms"
+    return f"{significant(value)} s"
+
+
+def count(value: float | None) -> str:
+    """Return a count, from ten thousand on with k, M, G or T."""
+    if value is None:
+        return NOTHING
+    if abs(value) >= 9_999.5:
+        for factor, prefix in _PREFIXES:
+            if abs(value) >= 0.9995 * factor:
+                return f"{significant(value / factor)}{prefix}"
+    return f"{value:.0f}"
+
+
+def share(value: float | None) -> str:
+    """Return a share as a percentage that says 0 % and 100 % only when it is exactly so."""
+    if value is None:
+        return NOTHING
+    percent = 100.0 * value
+    if percent in (0.0, 100.0):
+        return f"{percent:.0f} %"
+    if percent < 1.0:
+        return "<0.1 %" if percent < 0.1 else f"{percent:.1f} %"
+    if percent > 99.0:
+        return ">99.9 %" if percent > 99.9 else f"{floor(percent * 10) / 10:.1f} %"
+    return f"{percent:.0f} %"
+
+
+def rate(value: float | None) -> str:
+    """Return a rate or another bare number with three digits."""
+    return significant(value)
+
+
+def rate_with_interval(value: float | None, interval: tuple[float, float] | None) -> str:
+    """Return `value [low, high]`, all with as many decimals as the value has."""
+    if value is None:
+        return NOTHING
+    text = significant(value)
+    if interval is None:
+        return text
+    places = len(text.partition(".")[2]) if value else 2
+    return f"{text} [{interval[0]:.{places}f}, {interval[1]:.{places}f}]"
+
+
+def change(now: float | None, before: float | None) -> str:
+    """Return the relative change from `before` to `now`, signed, in percent."""
+    if now is None or not before:
+        return NOTHING
+    percent = 100.0 * (now / before - 1.0)
+    if abs(percent) < 0.5:
+        return "±0 %"
+    return f"{'+' if percent > 0 else '−'}{abs(percent):.0f} %"
+
+
+def bound(text: str) -> str:
+    """Return a text in which no line may break between a number and its unit."""
+    return _NUMBER_AND_UNIT.sub("\\1\u00a0\\2", text)
+
+
+def at_load(load: float | None) -> str:
+    """Return a load as part of a sentence."""
+    return "as traced" if load is None else f"at load {load:g}"
+
+
+def load_name(load: float | None) -> str:
+    """Return the name of a load: its fraction of the stock capacity, or that it is the trace's."""
+    return "as traced" if load is None else f"{load:g}"

@@ -1,0 +1,260 @@
+"""The event loop: arrivals and step ends in order of time; ties go to arrivals, then by replica."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from time import perf_counter, perf_counter_ns
+
+from sojourn.decide.clock import NEVER, Time, from_seconds
+from sojourn.decide.limits import HORIZON_STEPS, EngineLimits
+from sojourn.decide.machine import Machine
+from sojourn.decide.needs import Need
+from sojourn.decide.request import Request, RequestView
+from sojourn.decide.services import StepTime
+from sojourn.decide.slots import Route, Services
+from sojourn.decide.states import NAMES
+from sojourn.engine.replica import Replica
+from sojourn.recipes.load import Recipe
+from sojourn.sim.columns import RequestRows, step_columns, transition_columns
+from sojourn.sim.workload import Workload
+from sojourn.steplog.record import CANCELLED, FINISHED, SHED, UNFINISHED, RunRecord
+
+OVER_MODEL_LEN = "prompt longer than max_model_len"
+OVER_KV_CACHE = "prompt longer than the KV cache"
+TURN_LOST = "an earlier turn of the session was shed"
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What runs the workload.
+
+    Attributes:
+        recipe: Policies of each replica.
+        limits: Engine limits of each replica.
+        step_time: Step times, alike for the engine and for policies that predict them.
+        make_router: Makes the router, anew for each run.
+        replicas: Number of replicas.
+        swap_block_seconds: Time to copy one block over the link to host memory.
+        trace_states: Whether every state change is recorded.
+        max_horizon: Most steps that one plan may cover; 1 steps one by one.
+        check: Called after every step of a replica, to assert invariants.
+    """
+
+    recipe: Recipe
+    limits: EngineLimits
+    step_time: StepTime
+    make_router: Callable[[], Route]
+    replicas: int = 1
+    swap_block_seconds: float = 0.0
+    trace_states: bool = False
+    max_horizon: int = HORIZON_STEPS
+    check: Callable[[Replica], None] | None = None
+
+
+class Truth:
+    """The true lengths, for policies that declare that they need them."""
+
+    def __init__(self) -> None:
+        self.outputs: dict[int, int] = {}
+
+    def output_tokens(self, request: RequestView) -> int:
+        """Return the true output length."""
+        return self.outputs[request.id]
+
+
+class Simulation:
+    """One run of one workload.
+
+    Attributes:
+        row_of: Workload row of each request id; ids count arrivals.
+        pending: Turns that follow others, as (time, sequence, row).
+        wakes: Step ends and alarms, as (time, replica, version); only the newest version counts.
+        open: Requests that have not ended, by id, with their replica.
+    """
+
+    def __init__(self, workload: Workload, setup: Setup, rate_scale: float = 1.0) -> None:
+        self.workload = workload
+        self.setup = setup
+        self.rate_scale = rate_scale
+        self.starts = workload.starts(rate_scale)
+        self.router = setup.make_router()
+        self.replicas = [self._replica(index) for index in range(setup.replicas)]
+        self.rows = RequestRows(len(workload))
+        self.row_of: list[int] = []
+        self.pending: list[tuple[Time, int, int]] = []
+        self.wakes: list[tuple[Time, int, int]] = []
+        self.versions = [0] * setup.replicas
+        self.open: dict[int, tuple[Request, int]] = {}
+        self.decisions = 0
+        self.decision_nanoseconds = 0
+        self.ended_count = 0
+        self.deadlines = [
+            (
+                NEVER if c.ttft_seconds is None else from_seconds(c.ttft_seconds),
+                NEVER if c.e2e_seconds is None else from_seconds(c.e2e_seconds),
+            )
+            for c in workload.classes
+        ]
+
+    def _replica(self, index: int) -> Replica:
+        setup = self.setup
+        machine = Machine(setup.limits)
+        machine.log = [] if setup.trace_states else None
+        truth = Truth()
+        knows = Need.TRUTH in setup.recipe.needs
+        services = Services(machine, setup.step_time, truth if knows else None)
+        machine.install(setup.recipe.build(services))
+        replica = Replica(
+            index,
+            machine,
+            setup.step_time,
+            self._ended,
+            from_seconds(setup.swap_block_seconds),
+            setup.max_horizon,
+        )
+        truth.outputs = replica.outputs
+        return replica
+
+    def run(
+        self, progress: Callable[[int], None] | None = None, until: Time = NEVER
+    ) -> RunRecord:
+        """Run to the end, to `until`, or to Ctrl-C; return the record of what happened."""
+        began = perf_counter()
+        complete = True
+        try:
+            self._loop(until, progress)
+        except KeyboardInterrupt:
+            complete = False
+        for request, replica in self.open.values():
+            if request.state == 0:
+                continue
+            row = self.row_of[request.id]
+            self.rows.write(row, request, UNFINISHED, "", replica)
+        return self._record(complete, perf_counter() - began)
+
+    def _loop(self, until: Time, progress: Callable[[int], None] | None) -> None:
+        starts, pending, wakes, versions = self.starts, self.pending, self.wakes, self.versions
+        at, count = 0, len(starts)
+        told = 0
+        while True:
+            time = starts[at][0] if at < count else NEVER
+            follows = bool(pending) and pending[0][0] < time
+            if follows:
+                time = pending[0][0]
+            if wakes and wakes[0][0] < time:
+                time, index, version = heappop(wakes)
+                if time >= until:
+                    return
+                if version == versions[index]:
+                    self._wake(index, time)
+                    if progress is not None and self.ended_count >= told + 512:
+                        told = self.ended_count
+                        progress(told)
+                continue
+            if time >= until or time == NEVER:
+                return
+            if follows:
+                row = heappop(pending)[2]
+            else:
+                row = starts[at][1]
+                at += 1
+            self._arrive(row, time)
+
+    def _wake(self, index: int, time: Time) -> None:
+        replica = self.replicas[index]
+        check = self.setup.check
+        if replica.steps:
+            replica.advance()
+            if check is not None:
+                check(replica)
+        began = perf_counter_ns()
+        again = replica.begin(time)
+        self.decision_nanoseconds += perf_counter_ns() - began
+        self.decisions += 1
+        if check is not None:
+            check(replica)
+        self._call_at(index, again)
+
+    def _call_at(self, index: int, time: Time) -> None:
+        self.versions[index] += 1
+        if time < NEVER:
+            heappush(self.wakes, (time, index, self.versions[index]))
+
+    def _arrive(self, row: int, now: Time) -> None:
+        workload, limits = self.workload, self.setup.limits
+        request = self._request(row, now)
+        self.open[request.id] = (request, -1)
+        if request.prompt >= limits.max_model_len:
+            capacity = limits.num_gpu_blocks * limits.block_size
+            over = request.prompt > capacity
+            self._ended(request, now, OVER_KV_CACHE if over else OVER_MODEL_LEN)
+            return
+        index = self.router.route(request, self.replicas, now) if len(self.replicas) > 1 else 0
+        self.open[request.id] = (request, index)
+        replica = self.replicas[index]
+        output = min(workload.output[row], limits.max_model_len - request.prompt)
+        idle = replica.steps == 0
+        if replica.submit(request, output, now):
+            self._call_at(index, now if idle else replica.interrupt(now))
+
+    def _request(self, row: int, now: Time) -> Request:
+        workload = self.workload
+        request = Request(len(self.row_of), now, workload.prompt[row], workload.tenant[row])
+        self.row_of.append(row)
+        request.program = workload.program[row]
+        request.turn = workload.turn[row]
+        request.last_turn = workload.following[row] < 0
+        slo_class = request.slo_class = workload.slo_class[row]
+        ttft, e2e = self.deadlines[slo_class]
+        if ttft < NEVER:
+            request.ttft_deadline = now + ttft
+        if e2e < NEVER:
+            request.deadline = now + e2e
+        if workload.prefix:
+            request.prefix = workload.prefix[row]
+        return request
+
+    def _ended(self, request: Request, now: Time, reason: str) -> None:
+        """Write the row of a request that ended; send, or give up, the turn that follows."""
+        replica = self.open.pop(request.id)[1]
+        row = self.row_of[request.id]
+        finished = request.finish >= 0
+        cancelled = reason == "client gone"
+        outcome = FINISHED if finished else CANCELLED if cancelled else SHED
+        self.rows.write(row, request, outcome, reason, replica)
+        self.ended_count += 1
+        following = self.workload.following[row]
+        if following < 0:
+            return
+        if finished:
+            time = now + self.workload.gap[following]
+            heappush(self.pending, (time, len(self.row_of), following))
+        else:
+            later = self._request(following, now)
+            self.open[later.id] = (later, -1)
+            self._ended(later, now, TURN_LOST)
+
+    def _record(self, complete: bool, wall_seconds: float) -> RunRecord:
+        workload, recipe = self.workload, self.setup.recipe
+        logs = [replica.machine.log for replica in self.replicas]
+        traced = [log for log in logs if log is not None]
+        return RunRecord(
+            recipe=recipe.name,
+            load=None,
+            rate_scale=self.rate_scale,
+            deployable=recipe.deployable,
+            complete=complete,
+            kv_blocks=self.setup.limits.num_gpu_blocks,
+            requests=self.rows.finish(workload.prompt, workload.tenant, workload.slo_class),
+            steps=step_columns([replica.rows for replica in self.replicas]),
+            transitions=transition_columns(traced, self.row_of) if traced else None,
+            tenants=workload.tenants,
+            classes=workload.classes,
+            reasons=tuple(self.rows.reasons),
+            states=NAMES,
+            decisions=self.decisions,
+            decision_seconds=self.decision_nanoseconds / 1e9,
+            wall_seconds=wall_seconds,
+        )

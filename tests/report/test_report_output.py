@@ -1,0 +1,164 @@
+import json
+import re
+import stat
+
+import pytest
+from report_records import queue, record
+
+from sojourn.errors import UserError
+from sojourn.report import compare_document, judge, render_html, summarise, units, write_json
+from sojourn.report.html import PAGE_BYTES_MAX, write_html
+from sojourn.report.json_report import to_text as json_text
+from sojourn.report.json_report import write_text
+from sojourn.report.table import to_text
+from sojourn.steplog.record import SloClass
+
+NASTY = "<script>alert(1)</script>&\"'\u2028$title"
+
+
+@pytest.fixture(scope="module")
+def runs():
+    return make_runs()
+
+
+def make_runs():
+    return [
+        summarise(queue(name, rate=6 * load, load=load, n=800, **more), seed=1)
+        for load in (0.7, 1.1)
+        for name, more in (
+            ("vllm", {}),
+            ("slo-edf", {"order": "class", "patience": 10}),
+            ("srpt-clairvoyant", {"order": "srpt", "deployable": False}),
+        )
+    ]
+
+
+def document(runs, **more):
+    facts = {
+        "trace": "trace.parquet", "model": "llama-3.1-8b", "gpu": "h100-sxm", "seed": 1,
+        "limits": {"max_num_seqs": 256, "chunked_prefill": True}, "capacity_rps": 6.0, **more,
+    }  # fmt: skip
+    return compare_document(runs, judge(runs, seed=1), **facts)
+
+
+def test_document_order_and_bytes(runs):
+    text = json_text(document(runs))
+    assert text == json_text(document(make_runs()))
+    assert list(json.loads(text)) == [
+        "schema", "trace", "model", "gpu", "seed", "limits", "capacity_rps", "verdict", "results",
+    ]  # fmt: skip
+    assert json.loads(text)["schema"] == "sojourn/compare/1"
+    assert len(json.loads(text)["results"]) == 6
+    with pytest.raises(ValueError, match="JSON compliant"):
+        json_text({"x": float("nan")})
+
+
+def test_file_appears_whole_or_not_at_all(tmp_path, runs):
+    path = tmp_path / "out.json"
+    path.write_text("old")
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_json(path, {"x": float("inf")})
+    assert path.read_text() == "old"
+    write_json(path, document(runs))
+    assert json.loads(path.read_text())["seed"] == 1
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.stat().st_mode & stat.S_IRUSR
+    with pytest.raises(UserError, match="cannot write"):
+        write_text(tmp_path / "absent" / "x", "")
+
+
+@pytest.mark.parametrize("width", [100, 120, 160])
+def test_table_fits_and_loses_nothing(runs, width):
+    text = to_text(runs, judge(runs), width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "\x1b" not in text
+    assert "…" not in text
+    assert text.startswith("Verdict: ")
+    for word in (
+        "simulator only",
+        "deployable",
+        "TTFT",
+        "TPOT",
+        "E2E",
+        "gap",
+        "idle",
+        "tenant gap",
+    ):
+        assert word in text
+    assert text.count("srpt-clairvoyant ") >= 6
+
+
+def test_table_of_long_names_many_classes_and_no_load():
+    classes = tuple(SloClass(f"a-rather-long-class-{i}", ttft_seconds=1.0) for i in range(2))
+    made = [summarise(queue("my-own-recipe-with-a-long-name", load=None, classes=classes))]
+    text = to_text(made, judge(made), 100)
+    assert max(map(len, text.splitlines())) <= 100
+    assert "…" not in text
+    assert "load " not in text.partition("Goodput and SLOs")[2]
+    many = tuple(SloClass(f"class-{i}", ttft_seconds=1.0) for i in range(6))
+    made = [summarise(queue("vllm", classes=many))]
+    assert "class-5 –" in to_text(made, judge(made), 100)
+
+
+def test_table_of_an_empty_run():
+    made = [summarise(record())]
+    assert "–" in to_text(made, judge(made))
+
+
+def test_names_are_no_markup():
+    made = [summarise(queue("[bold]x[/bold]", n=100))]
+    assert "[bold]x[/bold]" in to_text(made, judge(made), 160)
+
+
+def test_page_is_the_same_twice_and_small(runs, tmp_path):
+    page = render_html(document(runs), runs, judge(runs))
+    again = make_runs()
+    assert page == render_html(document(again), again, judge(again))
+    assert len(page.encode()) <= PAGE_BYTES_MAX
+    write_html(tmp_path / "x.html", document(runs), runs, judge(runs))
+    assert (tmp_path / "x.html").read_text(encoding="utf-8") == page
+
+
+def test_page_escapes_what_users_wrote():
+    classes = (SloClass(NASTY, ttft_seconds=1.0),)
+    made = [summarise(queue(NASTY, n=200, classes=classes, tenants=(NASTY, "b")))]
+    facts = document(made, trace=NASTY, model=NASTY, gpu=NASTY, limits={NASTY: NASTY})
+    page = render_html(facts, made, judge(made, stock=NASTY))
+    assert "<script>alert" not in page
+    data = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)
+    assert json.loads(data.group(1))["recipes"][0]["name"] == NASTY
+
+
+def test_page_thins_very_many_runs(runs):
+    many = runs * 60
+    page = render_html(document(runs), many, judge(runs))
+    assert len(page.encode()) <= PAGE_BYTES_MAX
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "–"), (0, "0 s"), (0.00123, "1.23 ms"), (0.9996, "1.00 s"), (12.34, "12.3 s"),
+     (0.0999, "99.9 ms"), (1234.5, "1234 s")],
+)  # fmt: skip
+def test_seconds(value, text):
+    assert units.seconds(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0, "0 %"), (1.0, "100 %"), (0.9999, ">99.9 %"), (0.996, "99.6 %"), (0.0001, "<0.1 %"),
+     (0.005, "0.5 %"), (0.5, "50 %"), (None, "–")],
+)  # fmt: skip
+def test_share(value, text):
+    assert units.share(value) == text
+
+
+def test_other_units():
+    assert units.count(9_999) == "9999"
+    assert units.count(12_345) == "12.3k"
+    assert units.count(999_960) == "1.00M"
+    assert units.change(1.5, 1.0) == "+50 %"
+    assert units.change(0.9, 1.0) == "−10 %"
+    assert units.change(1.0, None) == "–"
+    assert units.rate_with_interval(2.5, (2.0, 3.0)) == "2.50 [2.00, 3.00]"
+    assert units.significant(9.999) == "10.0"
