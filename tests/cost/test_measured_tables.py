@@ -25,7 +25,13 @@ pytestmark = pytest.mark.skipif(
 def test_catalogue_factors_are_the_printed_ones() -> None:
     from benchmarks.cost_fidelity.fit_shares import from_aiconfigurator, from_llmservingsim
 
-    for name, derive in (("l40s", from_aiconfigurator), ("rtx-4090", from_llmservingsim)):
+    for name, derive in (
+        ("h100-sxm", from_aiconfigurator),
+        ("h200", from_aiconfigurator),
+        ("a100-80g", from_aiconfigurator),
+        ("l40s", from_aiconfigurator),
+        ("rtx-4090", from_llmservingsim),
+    ):
         gpu = load_gpu(name)
         for key, value in derive(DATA, name)[0].items():
             assert getattr(gpu, key) == pytest.approx(value, rel=0.01, abs=1e-15), key

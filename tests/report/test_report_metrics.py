@@ -181,6 +181,16 @@ def test_fairness_credits_output_evenly_and_only_while_both_wait():
     assert max_gap_tokens(made, served(made)) == pytest.approx(600.0, abs=200 * 20 / 1999)
 
 
+def test_fairness_stops_where_the_common_backlog_stops():
+    rows = [
+        {**done(0.0, 10.0, 12.0, 12.0, 1), "tenant": 0},
+        {**done(0.0, 10.0, 12.0, 12.0, 1), "tenant": 1},
+        {**done(0.0, 0.0, 10.0, 12.0, 1), "tenant": 0, "prompt_tokens": 5_000},
+    ]
+    made = record(rows, tenants=("a", "b"))
+    assert max_gap_tokens(made, served(made)) == 0.0
+
+
 def test_fairness_is_none_for_one_tenant_and_zero_without_common_backlog():
     lone = record(SMALL)
     assert max_gap_tokens(lone, served(lone)) is None
@@ -207,6 +217,16 @@ def test_percentiles_agree_with_numpy_on_a_large_run():
     met = (ttft <= 0.5) & (tpot <= 0.05)
     assert row.slo_attainment["interactive"] == pytest.approx(met[interactive].mean())
     assert [one.name for one in CLASSES] == list(row.slo_attainment)
+
+
+def test_series_by_hand():
+    rows = [{"arrival": 2.0, "outcome": UNFINISHED}, done(2.0, 2.0, 3.0, 14.0, 5)]
+    long = {"start": 2.0, "duration": 6.0, "waiting": 4, "decodes": 3, "kv_used": 50}
+    series = summarise(record(rows, [long])).series
+    assert series.bin_seconds == pytest.approx(12.0 / 600)
+    np.testing.assert_allclose(series.waiting, np.repeat([4.0, 0.0], 300), atol=1e-9)
+    np.testing.assert_allclose(series.kv_use, np.repeat([0.5, 0.0], 300), atol=1e-9)
+    np.testing.assert_allclose(series.running, np.repeat([3.0, 0.0], 300), atol=1e-9)
 
 
 def test_summary_is_compact_and_picklable():

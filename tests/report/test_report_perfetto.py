@@ -9,6 +9,8 @@ from report_records import STATES, queue, record
 from sojourn.errors import UserError
 from sojourn.report import timeline
 from sojourn.report.perfetto import p99_request
+from sojourn.report.slices import request_slices
+from sojourn.steplog.record import TransitionColumns
 
 
 def read(path):
@@ -55,6 +57,20 @@ def test_whole_run(tmp_path):
     total = sum(event["dur"] for event in mine)
     life = (made.requests.finish[0] - made.requests.arrival[0]) / 1e6
     assert total == pytest.approx(life, abs=0.01)
+
+
+def test_slices_by_hand():
+    made = record([{"arrival": 0.0, "replica": 1}, {"arrival": 1.0, "replica": -1}], states=STATES)
+    changes = [(0, 0, 0, -1), (1, 1, 0, -1), (3, 0, 1, 1), (3, 0, 2, 1), (7, 0, 8, 1)]
+    made.transitions = TransitionColumns(*np.array(changes, dtype=np.int64).T)
+    slices = request_slices(made, 9)
+    # Request 0 waits, decodes (its prefill took no time) and ends; request 1 waits to the end.
+    assert slices.request.tolist() == [0, 0, 1]
+    assert [STATES[state] for state in slices.state] == ["waiting", "decode", "waiting"]
+    assert slices.begin.tolist() == [0, 3, 1]
+    assert slices.end.tolist() == [3, 7, 9]
+    assert slices.process.tolist() == [2, 2, 0]
+    assert slices.queued.tolist() == [True, False, True]
 
 
 def test_center_is_the_p99_of_finished_requests():

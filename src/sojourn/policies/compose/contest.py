@@ -4,8 +4,8 @@ Source: FastServe (arXiv 2305.05920), iteration-level preemption; the batch rule
 Reads: ranks and states, through the draft.
 Memory: none.
 Needs: pause; choose the prefill chunk.
-Deviations: prompts are computed in chunks under the engine's token budget, with one token kept for
-    each seat that may decode; FastServe computes whole prompts.
+Deviations: prompts are computed in chunks under the engine's token budget; FastServe computes
+    whole prompts.
 Fails when: ranks cross often: every crossing pauses a stream.
 """
 
@@ -48,8 +48,8 @@ class Contest:
         draft.decode()
 
     def _spare(self, draft: Draft) -> int:
-        """Return the tokens left if every seat that may decode gets one."""
-        return draft.tokens - self.view.decodes - draft.seats
+        """Return the tokens left if every decoding request gets one."""
+        return draft.tokens - self.view.decodes
 
     def _continue(self, draft: Draft, partial: RequestView) -> None:
         if partial.state == PREFILL:
@@ -62,7 +62,7 @@ class Contest:
         if head.state == SWAPPED:
             return draft.make_room(head) and draft.fetch(head) is None
         parked = head.state == PAUSED and head.computed >= head.target
-        if not parked and self._spare(draft) <= 0:
+        if self._spare(draft) <= 0:
             return False
         if draft.seats == 0:
             worst = draft.worst()
