@@ -322,4 +322,4 @@ def extra_fit(terms: np.ndarray, base: np.ndarray, seconds: np.ndarray) -> np.nd
     for _ in range(40):
         found = np.linalg.lstsq(scaled * weight[:, None], target * weight, rcond=None)[0]
         weight = 1.0 / np.sqrt(np.maximum(np.abs(scaled @ found - target), 1e-3))
-    return np.maximum(np.asarray(found), 0.0)
+    return np.asarray(np.maximum(found, 0.0))

@@ -60,11 +60,13 @@ def test_whole_run(tmp_path):
 
 
 def test_slices_by_hand():
-    made = record([{"arrival": 0.0, "replica": 1}, {"arrival": 1.0, "replica": -1}], states=STATES)
-    changes = [(0, 0, 0, -1), (1, 1, 0, -1), (3, 0, 1, 1), (3, 0, 2, 1), (7, 0, 8, 1)]
+    rows = [{"replica": 1}, {"replica": -1}, {"replica": 0}]
+    made = record(rows, states=STATES)
+    changes = [(0, 0, 0, -1), (1, 1, 0, -1), (2, 2, 9, 0), (3, 0, 1, 1), (3, 0, 2, 1), (7, 0, 8, 1)]
     made.transitions = TransitionColumns(*np.array(changes, dtype=np.int64).T)
     slices = request_slices(made, 9)
-    # Request 0 waits, decodes (its prefill took no time) and ends; request 1 waits to the end.
+    # Request 0 waits, decodes (its prefill took no time) and ends; request 1 waits to the end;
+    # request 2 is rejected at once.
     assert slices.request.tolist() == [0, 0, 1]
     assert [STATES[state] for state in slices.state] == ["waiting", "decode", "waiting"]
     assert slices.begin.tolist() == [0, 3, 1]

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 class Gpu:
     """One GPU: its data sheet, and the share of it that serving kernels were measured to reach.
 
-    A `*_share` divides a data-sheet rate; a `*_launch_seconds` is the fixed time of one kernel.
+    A `*_share` multiplies a data-sheet rate (above one where the level-2 cache serves
+    activations); a `*_launch_seconds` is the fixed time of one kernel.
     `all_reduce_*` hold one value for 2, 4 and 8 GPUs. `sources` maps a field, or a prefix of
     fields, to where its numbers come from.
     """

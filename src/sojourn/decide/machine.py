@@ -83,7 +83,7 @@ class Machine:
         queue: Holds exactly the requests that are waiting, paused or swapped.
         seated: Holds exactly those in prefill or decode, in the order in which they got a seat.
         partials: Holds exactly those in prefill, in that order too.
-        paused: Holds exactly the paused ones, worst rank first.
+        paused, parked: Hold exactly the paused ones, worst rank first and best rank first.
         standings: Where seats are contested, exactly the decoding ones, worst standing first.
         held: Holds exactly the held ones, by id, with their expiry.
         decodes: Number of requests in decode.
@@ -98,6 +98,7 @@ class Machine:
         self.policies: Policies
         self.queue: Queue
         self.paused: RankedQueue
+        self.parked: RankedQueue
         self.standings: RankedQueue | None = None
         self.seated: dict[int, Request] = {}
         self.partials: dict[int, Request] = {}
@@ -126,6 +127,7 @@ class Machine:
             return tuple(-part for part in order.key(request, now))
 
         self.paused = RankedQueue(worst_first)
+        self.parked = RankedQueue(order.key, order.changes == "worsens")
         if policies.compose.contests:
             contested = cast(ContestedOrder, order)
 
@@ -347,6 +349,7 @@ class Machine:
             self.queue.discard(request)
             if start == PAUSED:
                 self.paused.discard(request)
+                self.parked.discard(request)
         request.state = finish
         request.since = now
         self.policies.order.moved(request, start, finish, now)
@@ -367,6 +370,7 @@ class Machine:
         elif state in (WAITING, PAUSED, SWAPPED):
             if state == PAUSED:
                 self.paused.push(request, now)
+                self.parked.push(request, now)
                 request.pauses += start in (PREFILL, DECODE)
             self.queue.push(request, now)
 
@@ -382,6 +386,7 @@ class Machine:
             self.queue.push(request, now)
             if request.state == PAUSED:
                 self.paused.push(request, now)
+                self.parked.push(request, now)
         elif request.state == DECODE and self.standings is not None:
             self.settle(request)
             self.standings.push(request, now)

@@ -177,8 +177,8 @@ class Draft(Protocol):
         """Return whether `one` ranks before `other`, ties broken by arrival, then id."""
         ...
 
-    def peek(self) -> RequestView | None:
-        """Return the best queued request."""
+    def peek(self, parked: bool = False) -> RequestView | None:
+        """Return the best queued request, or the best of those whose KV is on the GPU."""
         ...
 
     def remaining(self, request: RequestView) -> int:
@@ -190,7 +190,7 @@ class Draft(Protocol):
         ...
 
     def resume(self, request: RequestView) -> Refusal | None:
-        """Give a seat to the best queued request, whose KV is on the GPU."""
+        """Give a seat to a paused request."""
         ...
 
     def fetch(self, request: RequestView) -> Refusal | None:

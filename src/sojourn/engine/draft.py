@@ -74,9 +74,9 @@ class StepDraft:
         """Return whether `one` ranks before `other`, ties broken by arrival, then id."""
         return self._rank(cast(Request, one)) < self._rank(cast(Request, other))
 
-    def peek(self) -> Request | None:
-        """Return the best queued request."""
-        return self.machine.queue.peek(self.now)
+    def peek(self, parked: bool = False) -> Request | None:
+        """Return the best queued request, or the best of those whose KV is on the GPU."""
+        return (self.machine.parked if parked else self.machine.queue).peek(self.now)
 
     def remaining(self, request: RequestView) -> int:
         """Return the tokens to compute before its next token, less what the cache holds."""
@@ -135,7 +135,7 @@ class StepDraft:
         return None
 
     def resume(self, request: RequestView) -> Refusal | None:
-        """Give a seat to the best queued request, whose KV is on the GPU."""
+        """Give a seat to a paused request."""
         mine = cast(Request, request)
         if mine.state != PAUSED:
             return Refusal.BUSY

@@ -35,16 +35,23 @@ class Contest:
         self.view = services.view
 
     def compose(self, draft: Draft) -> None:
-        """Settle the seats and share the tokens by rank, then decode."""
+        """Settle the seats and share the tokens by rank, then decode.
+
+        Once the best queued request does not fit in memory, only paused ones, which have their KV,
+        are tried: they must not wait for one that cannot run.
+        """
         begun = list(draft.partials(ranked=True))
-        contested = True
-        while begun or contested:
-            head = draft.peek() if contested else None
-            contested = head is not None
+        parked = False
+        while True:
+            head = draft.peek(parked)
             if begun and (head is None or not draft.ahead(head, begun[0])):
                 self._continue(draft, begun.pop(0))
-            elif head is not None:
-                contested = self._seat(draft, head)
+            elif head is None or not self._seat(draft, head):
+                if parked or head is None or draft.tokens <= self.view.decodes:
+                    break
+                parked = True
+        for partial in begun:
+            self._continue(draft, partial)
         draft.decode()
 
     def _spare(self, draft: Draft) -> int:
