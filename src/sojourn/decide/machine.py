@@ -85,6 +85,7 @@ class Machine:
         partials: Holds exactly those in prefill, in that order too.
         paused, parked: Hold exactly the paused ones, worst rank first and best rank first.
         standings: Where seats are contested, exactly the decoding ones, worst standing first.
+        granted: Ids granted prompt tokens by the draft in progress; they cannot yield in it.
         held: Holds exactly the held ones, by id, with their expiry.
         decodes: Number of requests in decode.
         steps: Steps ended.
@@ -102,6 +103,7 @@ class Machine:
         self.standings: RankedQueue | None = None
         self.seated: dict[int, Request] = {}
         self.partials: dict[int, Request] = {}
+        self.granted: set[int] = set()
         self.held: dict[int, tuple[Request, Time]] = {}
         self.expiries: list[tuple[Time, int]] = []
         self.delayed: list[tuple[Time, int, Request]] = []
@@ -231,7 +233,7 @@ class Machine:
         choice = self.policies.victim.victim(self, wants, event.time)
         if choice is None and self.seated:
             if wants is not None and wants.id in self.seated:
-                choice = Yield(next(reversed(self.seated.values())), Mode.DROP)
+                choice = Yield(next(iter(self.seated_last_first())), Mode.DROP)
         elif choice is None and (worst := self.worst_paused()) is not None and worst is not wants:
             choice = Yield(worst, Mode.DROP)
         return () if choice is None else (self.unseat(choice, event.time),)
@@ -301,8 +303,8 @@ class Machine:
     # What a victim policy may choose from
 
     def seated_last_first(self) -> Iterable[Request]:
-        """Return the seated requests, last seated first."""
-        return reversed(self.seated.values())
+        """Return the seated requests that may yield, last seated first."""
+        return (r for r in reversed(self.seated.values()) if r.id not in self.granted)
 
     def worst_paused(self) -> Request | None:
         """Return the paused request with the worst rank."""
@@ -315,6 +317,8 @@ class Machine:
         if self.partials:
             standing = cast(ContestedOrder, self.policies.order).standing
             for request in self.partials.values():
+                if request.id in self.granted:
+                    continue
                 if worst is None or (standing(request, now), request.arrival, request.id) > (
                     standing(worst, now),
                     worst.arrival,

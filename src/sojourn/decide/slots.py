@@ -165,6 +165,10 @@ class Draft(Protocol):
     @property
     def seats(self) -> int: ...
 
+    def secure(self) -> None:
+        """Make room for the growth of all decoding requests, before anything else is granted."""
+        ...
+
     def decode(self) -> int:
         """Grant one token to every decoding request, making room if need be; return how many."""
         ...
@@ -242,9 +246,14 @@ class Pressure(Protocol):
 
 
 class Victim(Protocol):
-    """Chooses who yields when memory is short, and how."""
+    """Chooses who yields when memory is short, and how.
+
+    Attributes:
+        keep_free: Free blocks below which `prepare` may name somebody; 0 if it never does.
+    """
 
     needs: ClassVar[frozenset[Need]]
+    keep_free: int
 
     def victim(
         self, pressure: Pressure, wants: RequestView | None, now: Time

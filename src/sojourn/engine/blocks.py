@@ -176,6 +176,15 @@ class BlockPool:
         self.publish(request, found + tokens)
         return found
 
+    def restore(self, request: Request) -> int:
+        """Take the blocks of KV that comes back from host memory; return how many."""
+        blocks = self.blocks_at(request, request.computed)
+        self.take(blocks)
+        if self.caching and request.prefix:
+            self.leases[request.id] = Lease()
+            self.publish(request, request.computed)
+        return blocks
+
     def publish(self, request: Request, tokens: int) -> None:
         """Put the prefix ids that `tokens` computed tokens complete on the shelf."""
         if not self.caching or not request.prefix:

@@ -27,6 +27,7 @@ class StepDraft:
         decoding: Whether decoding requests get a token in this step.
         grown: Ids that already got their block of this tick; None for "all of its phase".
         blocked: Whether the best queued request did not fit in memory.
+        unsettled: Whether somebody yielded after that, so that another plan may do more.
     """
 
     def __init__(
@@ -49,12 +50,14 @@ class StepDraft:
         self.now = now
         self.tokens = self.machine.limits.max_num_batched_tokens
         self.yielded = 0
+        self.machine.granted.clear()
         self.grants: list[tuple[Request, int]] = []
         self.pairs = 0
         self.prior = 0
         self.decoding = False
         self.grown: set[int] | None = set()
         self.blocked = False
+        self.unsettled = False
 
     @property
     def seats(self) -> int:
@@ -103,6 +106,7 @@ class StepDraft:
         start = mine.computed
         assert start + tokens <= mine.target, "granted more than there is to compute"
         self.grants.append((mine, tokens))
+        self.machine.granted.add(mine.id)
         self.tokens -= tokens
         self.pairs += tokens * start + tokens * (tokens + 1) // 2
         self.prior += start
@@ -126,7 +130,7 @@ class StepDraft:
         """Take the blocks of a seated prompt's next chunk; others, or itself, may have to yield."""
         end = request.computed + tokens
         need = self.pool.blocks_at(request, end) - self.pool.blocks_at(request, request.computed)
-        while need > self.pool.free:
+        while need + self._reserve() > self.pool.free:
             self._press(request)
             if request.state != PREFILL:
                 return Refusal.BLOCKS
@@ -157,13 +161,12 @@ class StepDraft:
         mine = cast(Request, request)
         if mine.state != SWAPPED:
             return Refusal.BUSY
-        need = -(-mine.computed // self.pool.block_size)
+        need = self.pool.blocks_at(mine, mine.computed)
         if need + 1 + self._reserve() > self.pool.free:
             self.blocked = True
             return Refusal.BLOCKS
-        self.pool.take(need)
         self.machine.fetch(mine, self.now)
-        self.on_fetch(mine, need)
+        self.on_fetch(mine, self.pool.restore(mine))
         return None
 
     on_fetch: Callable[[Request, int], None]
@@ -175,11 +178,12 @@ class StepDraft:
         if mine.state == WAITING:
             need = self.pool.blocks_at(mine, mine.target)
         elif mine.state == SWAPPED:
-            need = -(-mine.computed // self.pool.block_size) + 1
+            need = self.pool.blocks_at(mine, mine.computed) + 1
         else:
             need = 1
         while need + self._reserve() > self.pool.free:
             if not self._press(mine):
+                self.blocked = True
                 return False
         return True
 
@@ -192,8 +196,16 @@ class StepDraft:
         mine = cast(Request, request)
         if mine.state not in (DECODE, PREFILL, PAUSED):
             return Refusal.BUSY
+        self.unsettled = self.unsettled or self.blocked
         self.carry_out(self.machine.unseat(Yield(mine, mode), self.now))
         return None
+
+    def secure(self) -> None:
+        """Make room for the growth of all decoding requests, before anything else is granted."""
+        tick = self.machine.ticks % self.pool.block_size
+        while self.phases[tick] > self.pool.free:
+            seated = self.machine.seated.values()
+            self._press(next(r for r in seated if r.state == DECODE and r.phase == tick))
 
     def decode(self) -> int:
         """Grant one token to every decoding request, making room if need be; return how many."""

@@ -99,6 +99,9 @@ class Replica:
         """Take an arrival; return whether the run in progress (or idleness) must end for it."""
         assert output > 0, "a request generates at least one token"
         self.outputs[request.id] = output
+        order = self.machine.policies.order
+        if order.minds_arrivals and self.steps > 1:
+            self._catch_up(now)
         for action in self.machine.handle(Arrival(now, request)):
             if isinstance(action, Reject):
                 self.ended(request, now, action.reason)
@@ -106,7 +109,6 @@ class Replica:
                 return True
         if self.steps == 0:
             return True
-        order = self.machine.policies.order
         return (
             self.head is None
             or order.minds_arrivals
@@ -219,7 +221,7 @@ class Replica:
     def _horizon(self, decodes: int) -> int:
         """Return for how many steps the same decodes may run without a new plan."""
         machine = self.machine
-        if self.draft.yielded:
+        if self.draft.yielded or self.draft.unsettled:
             return 1
         while True:
             tick, seat, request = self.finishes[0]
@@ -237,15 +239,19 @@ class Replica:
                     steps,
                     self.step_time.steps_until(decodes, self.context, max(until - self.start, 1)),
                 )
-        if decodes * ((steps + self.pool.block_size - 1) // self.pool.block_size) > self.pool.free:
-            steps = min(steps, self._steps_until_full(decodes))
+        free = self.pool.free
+        if decodes * (steps // self.pool.block_size + 1) > free:
+            steps = min(steps, self._steps_that_fit(decodes, free))
+        spare = free + self.outgoing - machine.policies.victim.keep_free
+        if len(machine.paused) and spare < free:
+            steps = min(steps, self._steps_that_fit(decodes, spare) + 1 if spare >= 0 else 1)
         assert steps >= 1
         return steps
 
-    def _steps_until_full(self, decodes: int) -> int:
-        """Return how many steps the free blocks last; those of the first are taken already."""
+    def _steps_that_fit(self, decodes: int, blocks: int) -> int:
+        """Return how many steps `blocks` free blocks last; those of the first are taken already."""
         size = self.pool.block_size
-        cycles, left = divmod(self.pool.free, decodes)
+        cycles, left = divmod(blocks, decodes)
         steps = 1 + cycles * size
         while (growth := self.phases[(self.machine.ticks + steps) % size]) <= left:
             left -= growth
@@ -280,6 +286,22 @@ class Replica:
             if request.seat == seat and request.finish_tick == tick:
                 self._finish(request, now)
         return now
+
+    def _catch_up(self, now: Time) -> None:
+        """Split the run in progress at its last step boundary before `now`."""
+        left, decodes = self.steps, self.machine.decodes
+        done = self.step_time.steps_until(decodes, self.context, now - self.start) - 1
+        if done < 1:
+            return
+        self.steps = done
+        self.duration = self.step_time.run(decodes, self.context, done)
+        self.start = self.advance()
+        self.steps = left - done
+        self.duration = self.step_time.run(decodes, self.context, self.steps)
+        self.draft.decoding = True
+        self.pool.take(self.phases[self.machine.ticks % self.pool.block_size])
+        used = self.pool.total - self.pool.free
+        self.rows.append((self.start, *self.rows[-1][1:8], used))
 
     def _gaps_of_run(self, now: Time, steps: int, decodes: int) -> None:
         """Note how long streams paused: before the first step of the run, and inside it."""

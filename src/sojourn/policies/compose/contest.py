@@ -40,6 +40,7 @@ class Contest:
         Once the best queued request does not fit in memory, only paused ones, which have their KV,
         are tried: they must not wait for one that cannot run.
         """
+        draft.secure()
         begun = list(draft.partials(ranked=True))
         parked = False
         while True:

@@ -30,7 +30,7 @@ class LastIn:
     needs: ClassVar[frozenset[Need]] = frozenset({Need.DROP})
 
     def __init__(self, config: Config, services: Services) -> None:
-        pass
+        self.keep_free = 0
 
     def victim(self, pressure: Pressure, wants: RequestView | None, now: Time) -> Yield | None:
         """Name the last seated request."""

@@ -47,6 +47,7 @@ class LowestRank:
     needs: ClassVar[frozenset[Need]] = frozenset({Need.DROP})
 
     def __init__(self, config: Config, services: Services) -> None:
+        self.keep_free = 0
         self.voluntary_drops_max = config.voluntary_drops_max
 
     def victim(self, pressure: Pressure, wants: RequestView | None, now: Time) -> Yield | None:

@@ -50,7 +50,7 @@ class ProactiveSwap:
     needs: ClassVar[frozenset[Need]] = frozenset({Need.SWAP, Need.DROP})
 
     def __init__(self, config: Config, services: Services) -> None:
-        self.reserve = max(config.min_free_blocks, services.view.limits.max_num_seqs)
+        self.keep_free = max(config.min_free_blocks, services.view.limits.max_num_seqs)
         self.late = lowest_rank.LowestRank(
             lowest_rank.Config(config.voluntary_drops_max), services
         )
@@ -61,7 +61,7 @@ class ProactiveSwap:
 
     def prepare(self, pressure: Pressure, free_blocks: int) -> Yield | None:
         """Name whom to swap out while fewer blocks are free than the reserve."""
-        if free_blocks >= self.reserve:
+        if free_blocks >= self.keep_free:
             return None
         worst = pressure.worst_paused()
         return None if worst is None else Yield(worst, Mode.SWAP)
