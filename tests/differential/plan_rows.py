@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from sojourn.decide.clock import Time
-from sojourn.decide.limits import HORIZON_STEPS, EngineLimits
+from sojourn.decide.limits import EngineLimits
 from sojourn.decide.services import StepTime
 from sojourn.decide.states import DECODE, FINISHED, PREFILL, WAITING
 from sojourn.engine.replica import Replica
@@ -89,11 +89,12 @@ class Recorder:
 
 
 def simulate(
-    workload: Workload, limits: EngineLimits, step_time: StepTime, max_horizon: int = 1
+    workload: Workload, limits: EngineLimits, step_time: StepTime
 ) -> tuple[list[PlanRow], list[Time]]:
-    """Run our simulator with the `vllm` recipe; return its plans and finish times by row.
+    """Run our simulator with the `vllm` recipe one step at a time.
 
-    Plans cover one step each only with `max_horizon` 1.
+    Returns:
+        Its plans, and the finish times by row.
     """
     recorder = Recorder()
     setup = Setup(
@@ -102,7 +103,7 @@ def simulate(
         step_time=step_time,
         make_router=lambda: RoundRobin(Config()),
         trace_states=True,
-        max_horizon=max_horizon,
+        max_horizon=1,
         check=recorder,
     )
     simulation = Simulation(workload, setup)
@@ -111,9 +112,47 @@ def simulate(
     return recorder.rows, record.requests.finish.tolist()
 
 
-def leap(workload: Workload, limits: EngineLimits, step_time: StepTime) -> list[Time]:
+def simulate_jumping(workload: Workload, limits: EngineLimits, step_time: StepTime) -> list[Time]:
     """Return our finish times by row when the simulator jumps over identical steps."""
-    return simulate(workload, limits, step_time, HORIZON_STEPS)[1]
+    setup = Setup(
+        recipe=load_recipe("vllm"),
+        limits=limits,
+        step_time=step_time,
+        make_router=lambda: RoundRobin(Config()),
+    )
+    return Simulation(workload, setup).run().requests.finish.tolist()
+
+
+@dataclass(slots=True)
+class Comparison:
+    """Totals of one comparison or several, and the first difference that was found.
+
+    Attributes:
+        cached: Tokens found in the prefix cache, over all first admissions.
+        differences: Comparisons with any difference.
+    """
+
+    cases: int = 0
+    steps: int = 0
+    preempted: int = 0
+    cached: int = 0
+    differences: int = 0
+    told: str | None = None
+
+    def add(self, other: Comparison) -> None:
+        """Add the totals of another comparison."""
+        self.cases += other.cases
+        self.steps += other.steps
+        self.preempted += other.preempted
+        self.cached += other.cached
+        self.differences += other.differences
+        self.told = self.told or other.told
+
+    def __str__(self) -> str:
+        return (
+            f"{self.cases} cases, {self.steps} steps, {self.preempted} preemptions, "
+            f"{self.cached} cached tokens, {self.differences} differ"
+        )
 
 
 def cached_tokens(rows: list[PlanRow]) -> int:

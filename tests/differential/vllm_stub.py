@@ -8,13 +8,22 @@ the prefix cache are vLLM's. This is the only file of the comparison that import
 from __future__ import annotations
 
 import json
+import logging
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from plan_rows import PlanRow
+from plan_families import Case
+from plan_rows import (
+    Comparison,
+    PlanRow,
+    cached_tokens,
+    first_difference,
+    simulate,
+    simulate_jumping,
+)
 from vllm.config import CacheConfig, ModelConfig, SchedulerConfig, VllmConfig
 from vllm.sampling_params import SamplingParams
 from vllm.utils.hashing import sha256
@@ -26,7 +35,7 @@ from vllm.v1.outputs import ModelRunnerOutput
 from vllm.v1.request import Request
 from vllm.v1.structured_output import StructuredOutputManager
 
-from sojourn.decide.clock import NEVER, Time
+from sojourn.decide.clock import Time
 from sojourn.decide.limits import EngineLimits
 from sojourn.decide.services import StepTime
 from sojourn.sim.workload import Workload
@@ -54,6 +63,7 @@ STUB_MODEL = {
 @cache
 def stub_model(max_model_len: int) -> ModelConfig:
     """Return the configuration of a model that is never loaded."""
+    logging.getLogger("vllm").setLevel(logging.ERROR)
     init_none_hash(sha256)
     with TemporaryDirectory() as folder:
         Path(folder, "config.json").write_text(json.dumps(STUB_MODEL), encoding="utf-8")
@@ -77,6 +87,7 @@ def make_scheduler(limits: EngineLimits) -> Scheduler:
             max_num_batched_tokens=limits.max_num_batched_tokens,
             max_model_len=limits.max_model_len,
             is_encoder_decoder=False,
+            enable_chunked_prefill=True,
             async_scheduling=False,
         ),
     )
@@ -176,8 +187,8 @@ class StubEngine:
     def _preempted(self, output: SchedulerOutput) -> list[int]:
         """Return the rows preempted while planning, in order: each went to the queue's front."""
         ids = output.preempted_req_ids or set()
-        return [int(r.request_id) for r in reversed(list(self.scheduler.waiting))
-                if r.request_id in ids]
+        waiting = reversed(list(self.scheduler.waiting))
+        return [int(request.request_id) for request in waiting if request.request_id in ids]
 
     def _scheduled(self, output: SchedulerOutput) -> list[tuple[int, int, int]]:
         requests = self.scheduler.requests
@@ -218,7 +229,24 @@ def drive(
     workload: Workload, limits: EngineLimits, step_time: StepTime
 ) -> tuple[list[PlanRow], list[Time]]:
     """Run vLLM's scheduler over a workload; return its plans and finish times by row."""
-    assert all(time < NEVER for time in workload.arrival)
     engine = StubEngine(workload, limits, step_time)
     engine.run()
     return engine.rows, engine.finish
+
+
+def compare(case: Case) -> Comparison:
+    """Run a case on both sides and compare every plan and every finish time."""
+    workload, limits, cost = case.workload, case.limits, case.cost
+    theirs, finish = drive(workload, limits, cost)
+    try:
+        ours, our_finish = simulate(workload, limits, cost)
+        told = first_difference(ours, theirs)
+        if told is None and our_finish != finish:
+            told = "finish times differ"
+        if told is None and simulate_jumping(workload, limits, cost) != finish:
+            told = "finish times differ when identical steps are jumped over"
+    except AssertionError as error:
+        told = f"{type(error).__name__}: {error}"
+    preempted = sum(len(row.preempted) for row in theirs)
+    cached = cached_tokens(theirs)
+    return Comparison(1, len(theirs), preempted, cached, int(told is not None), told)

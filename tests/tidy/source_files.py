@@ -14,6 +14,7 @@ PURE = ("decide", "engine", "policies")
 SHARED_POLICY_CODE = {
     "order/service_seconds.py": "remaining time and tokens, used by both clairvoyant orders",
     "order/steady.py": "what an order without alarms has in common",
+    "route/slot.py": "what the route slot reads and says, which no replica needs",
 }
 """Files in a slot's folder that are not policies, each with what it is."""
 

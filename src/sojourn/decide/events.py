@@ -11,157 +11,66 @@ from typing import NamedTuple, TypeAlias
 from sojourn.decide.clock import Time
 from sojourn.decide.request import Request
 
-
-class Arrival(NamedTuple):
-    """A request reached the host."""
-
-    time: Time
-    request: Request
-
-
-class Cancel(NamedTuple):
-    """A client went away; what was generated is kept or discarded by its owner."""
-
-    time: Time
-    request: Request
-
-
-class StepEnd(NamedTuple):
-    """`steps` identical steps ended.
-
-    `grants` are the prompt tokens computed, by request; `decodes` says whether each decoding
-    request got one token in each step.
-    """
-
-    time: Time
-    steps: int
-    decodes: bool
-    grants: tuple[tuple[Request, int], ...]
-
-
-class Finish(NamedTuple):
-    """A request got its last token."""
-
-    time: Time
-    request: Request
-
-
-class SwapDone(NamedTuple):
-    """The copy of a request's KV to host memory, or back, is complete."""
-
-    time: Time
-    request: Request
-
-
-class Timer(NamedTuple):
-    """A moment that was asked for has come."""
-
-    time: Time
-
-
-class MemoryPressure(NamedTuple):
-    """The engine needs KV blocks that are not free, on behalf of a request or of nobody."""
-
-    time: Time
-    request: Request | None
-
-
-class FirstToken(NamedTuple):
-    """A request's first token was delivered."""
-
-    time: Time
-    request: Request
-
-
-class ToolReturn(NamedTuple):
-    """A tool call of a program ended; its next request follows."""
-
-    time: Time
-    program: int
-
-
-class TransferDone(NamedTuple):
-    """A request's KV has reached another replica."""
-
-    time: Time
-    request: Request
-    source: int
-    target: int
-
-
-class ReplicaUp(NamedTuple):
-    """A replica is ready to serve."""
-
-    time: Time
-    replica: int
-    role: str
-
-
-class ReplicaDown(NamedTuple):
-    """A replica is lost, with all KV on it; `notice` is how long before it was announced."""
-
-    time: Time
-    replica: int
-    notice: Time
-
-
-class RoleChanged(NamedTuple):
-    """A replica serves another phase from now on: mixed, prefill or decode."""
-
-    time: Time
-    replica: int
-    role: str
-
-
-class LoadReport(NamedTuple):
-    """A replica's load as it was at `measured`, which may be earlier than `time`."""
-
-    time: Time
-    measured: Time
-    replica: int
-    waiting: int
-    seated: int
-    tokens: int
-    free_blocks: int
-
-
-class WeightsPending(NamedTuple):
-    """New weights are about to be loaded."""
-
-    time: Time
-    version: int
-
-
-class WeightsLive(NamedTuple):
-    """New weights serve from now on."""
-
-    time: Time
-    version: int
-
-
-class GroupClosed(NamedTuple):
-    """A group of rollouts needs no more samples."""
-
-    time: Time
-    group: int
-
-
-Event: TypeAlias = (
-    Arrival
-    | Cancel
-    | StepEnd
-    | Finish
-    | SwapDone
-    | Timer
-    | MemoryPressure
-    | FirstToken
-    | ToolReturn
-    | TransferDone
-    | ReplicaUp
-    | ReplicaDown
-    | RoleChanged
-    | LoadReport
-    | WeightsPending
-    | WeightsLive
-    | GroupClosed
+Arrival = NamedTuple("Arrival", [("time", Time), ("request", Request)])
+"""A request reached the host."""
+Cancel = NamedTuple("Cancel", [("time", Time), ("request", Request)])
+"""A client went away; what was generated is kept or discarded by its owner."""
+StepEnd = NamedTuple(
+    "StepEnd",
+    [
+        ("time", Time),
+        ("steps", int),
+        ("decodes", bool),
+        ("grants", tuple[tuple[Request, int], ...]),
+    ],
 )
+"""`steps` identical steps ended.
+
+`grants` are the prompt tokens computed, by request; `decodes` says whether each decoding
+request got one token in each step."""
+Finish = NamedTuple("Finish", [("time", Time), ("request", Request)])
+"""A request got its last token."""
+SwapDone = NamedTuple("SwapDone", [("time", Time), ("request", Request)])
+"""The copy of a request's KV to host memory, or back, is complete."""
+Timer = NamedTuple("Timer", [("time", Time)])
+"""A moment that was asked for has come."""
+MemoryPressure = NamedTuple("MemoryPressure", [("time", Time), ("request", Request | None)])
+"""The engine needs KV blocks that are not free, on behalf of a request or of nobody."""
+FirstToken = NamedTuple("FirstToken", [("time", Time), ("request", Request)])
+"""A request's first token was delivered."""
+ToolReturn = NamedTuple("ToolReturn", [("time", Time), ("program", int)])
+"""A tool call of a program ended; its next request follows."""
+TransferDone = NamedTuple(
+    "TransferDone",
+    [("time", Time), ("request", Request), ("source", int), ("target", int)],
+)
+"""A request's KV has reached another replica."""
+ReplicaUp = NamedTuple("ReplicaUp", [("time", Time), ("replica", int), ("role", str)])
+"""A replica is ready to serve."""
+ReplicaDown = NamedTuple("ReplicaDown", [("time", Time), ("replica", int), ("notice", Time)])
+"""A replica is lost, with all KV on it; `notice` is how long before it was announced."""
+RoleChanged = NamedTuple("RoleChanged", [("time", Time), ("replica", int), ("role", str)])
+"""A replica serves another phase from now on: mixed, prefill or decode."""
+LoadReport = NamedTuple(
+    "LoadReport",
+    [
+        ("time", Time),
+        ("measured", Time),
+        ("replica", int),
+        ("waiting", int),
+        ("seated", int),
+        ("tokens", int),
+        ("free_blocks", int),
+    ],
+)
+"""A replica's load as it was at `measured`, which may be earlier than `time`."""
+WeightsPending = NamedTuple("WeightsPending", [("time", Time), ("version", int)])
+"""New weights are about to be loaded."""
+WeightsLive = NamedTuple("WeightsLive", [("time", Time), ("version", int)])
+"""New weights serve from now on."""
+GroupClosed = NamedTuple("GroupClosed", [("time", Time), ("group", int)])
+"""A group of rollouts needs no more samples."""
+
+Mine: TypeAlias = Arrival | Cancel | StepEnd | Finish | SwapDone | Timer | MemoryPressure
+Fleet: TypeAlias = ToolReturn | TransferDone | ReplicaUp | ReplicaDown | RoleChanged | LoadReport
+Event: TypeAlias = Mine | FirstToken | Fleet | WeightsPending | WeightsLive | GroupClosed

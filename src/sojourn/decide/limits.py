@@ -5,19 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from sojourn.errors import UserError
-
-STORY_LENGTH: Final = 4096
-"""State changes that a machine remembers for the story of an illegal move."""
-
-STALE_ENTRIES: Final = 64
-"""Stale heap entries always tolerated; beyond them a heap is rebuilt when half of it is stale."""
-
-HORIZON_STEPS: Final = 1 << 20
-"""Most steps that one plan may cover."""
-
-VICTIMS_PER_STEP: Final = 4096
-"""Most requests that may yield in one step; more is a policy that never makes room."""
+STORY_LENGTH: Final = 4096  # state changes remembered for the story of an illegal move
+STALE_ENTRIES: Final = 64  # stale heap entries tolerated before half of a heap may be stale
+HORIZON_STEPS: Final = 1 << 20  # most steps that one plan may cover
+VICTIMS_PER_STEP: Final = 4096  # most requests that may yield in a step; more never makes room
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,27 +34,3 @@ class EngineLimits:
     enable_prefix_caching: bool = True
     swap_blocks: int = 0
     block_tokens: int = 0
-
-    def __post_init__(self) -> None:
-        """Refuse what vLLM would refuse to start with."""
-        for name in (
-            "num_gpu_blocks",
-            "block_size",
-            "max_num_seqs",
-            "max_num_batched_tokens",
-            "max_model_len",
-        ):
-            value = getattr(self, name)
-            if value < 1:
-                flag = "--" + name.replace("_", "-")
-                raise UserError(f"{flag} is {value}; it must be at least 1")
-        if self.max_num_batched_tokens < self.max_num_seqs:
-            raise UserError(
-                f"--max-num-batched-tokens ({self.max_num_batched_tokens}) must be at least "
-                f"--max-num-seqs ({self.max_num_seqs}): every seat decodes one token per step"
-            )
-        if self.max_model_len > self.num_gpu_blocks * self.block_size:
-            raise UserError(
-                f"--max-model-len ({self.max_model_len}) is more than the KV cache holds "
-                f"({self.num_gpu_blocks} blocks of {self.block_size} tokens)"
-            )

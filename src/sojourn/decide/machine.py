@@ -13,50 +13,14 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import Any, cast
 
-from sojourn.decide.actions import Action, DelayUntil, Drop, HoldUntil, Pause, Reject, Release, Swap
+from sojourn.decide import events, slots
+from sojourn.decide import states as st
+from sojourn.decide.actions import Action, DelayUntil, Drop, HoldUntil, Pause, Release, Swap
 from sojourn.decide.clock import NEVER, Time
-from sojourn.decide.events import (
-    Arrival,
-    Cancel,
-    Event,
-    Finish,
-    MemoryPressure,
-    StepEnd,
-    SwapDone,
-    Timer,
-)
 from sojourn.decide.limits import STORY_LENGTH, EngineLimits
 from sojourn.decide.queues import GroupedQueue, Key, Queue, RankedQueue
 from sojourn.decide.request import Request, RequestView
-from sojourn.decide.slots import (
-    Admit,
-    Compose,
-    ContestedOrder,
-    Draft,
-    GroupedOrder,
-    Mode,
-    Order,
-    Retain,
-    Victim,
-    Yield,
-)
-from sojourn.decide.states import (
-    CANCELLED,
-    DECODE,
-    DELAYED,
-    ENDED,
-    FINISHED,
-    HELD,
-    NAMES,
-    PAUSED,
-    PREFILL,
-    REJECTED,
-    SWAPPED,
-    SWAPPING_IN,
-    SWAPPING_OUT,
-    TRANSITIONS,
-    WAITING,
-)
+from sojourn.decide.slots import ContestedOrder, GroupedOrder, Mode, Yield
 
 
 class IllegalMove(AssertionError):
@@ -67,11 +31,11 @@ class IllegalMove(AssertionError):
 class Policies:
     """One policy for each slot of a replica."""
 
-    admit: Admit
-    order: Order
-    compose: Compose
-    victim: Victim
-    retain: Retain
+    admit: slots.Admit
+    order: slots.Order
+    compose: slots.Compose
+    victim: slots.Victim
+    retain: slots.Retain
 
 
 class Machine:
@@ -124,27 +88,16 @@ class Machine:
             self.queue = GroupedQueue(grouped.group, grouped.group_key)
         else:
             self.queue = RankedQueue(order.key, order.changes == "worsens")
-
-        def worst_first(request: Request, now: Time) -> Key:
-            return tuple(-part for part in order.key(request, now))
-
-        self.paused = RankedQueue(worst_first)
+        self.paused = RankedQueue(_worst_first(order.key))
         self.parked = RankedQueue(order.key, order.changes == "worsens")
         if policies.compose.contests:
-            contested = cast(ContestedOrder, order)
-
-            def worst_standing(request: Request, now: Time) -> Key:
-                return tuple(-part for part in contested.standing(request, now))
-
-            self.standings = RankedQueue(worst_standing)
+            self.standings = RankedQueue(_worst_first(cast(ContestedOrder, order).standing))
 
     def subscribe(self, kind: type, listener: Callable[[Any], Iterable[Action]]) -> None:
         """Let a policy see every event of a kind; the actions it returns go to the host."""
         self.listeners.setdefault(kind, []).append(listener)
 
-    # Events
-
-    def handle(self, event: Event) -> Sequence[Action]:
+    def handle(self, event: events.Event) -> Sequence[Action]:
         """Take an event, change state, return what the host must do."""
         act = _HANDLERS.get(type(event))
         actions: Sequence[Action] = act(self, event) if act is not None else ()
@@ -153,21 +106,22 @@ class Machine:
             return [*actions, *(action for listen in heard for action in listen(event))]
         return actions
 
-    def _arrival(self, event: Arrival) -> Sequence[Action]:
+    def _arrival(self, event: events.Arrival) -> Sequence[Action]:
         request = event.request
         verdict = self.policies.admit.admit(request, len(self.queue), event.time)
         if verdict is None:
-            self._move(request, WAITING, event.time)
+            self._move(request, st.WAITING, event.time)
             return ()
         if isinstance(verdict, DelayUntil):
             assert verdict.until > event.time, "a delay must end later"
-            self._move(request, DELAYED, event.time)
+            self._move(request, st.DELAYED, event.time)
             heappush(self.delayed, (verdict.until, request.id, request))
         else:
-            self._move(request, REJECTED, event.time)
+            self._move(request, st.REJECTED, event.time)
         return (verdict,)
 
-    def _step_end(self, event: StepEnd) -> Sequence[Action]:
+    def _step_end(self, event: events.StepEnd) -> Sequence[Action]:
+        actions: list[Action] = []
         self.steps += event.steps
         if event.decodes:
             self.ticks += event.steps
@@ -179,49 +133,51 @@ class Machine:
             if request.computed >= request.target:
                 assert request.computed == request.target, "computed more than there is"
                 request.decoded += 1
-                self._move(request, DECODE, event.time)
-        return ()
+                self._move(request, st.DECODE, event.time)
+                if request.decoded == 1 and self.listeners:
+                    actions.extend(self.handle(events.FirstToken(event.time, request)))
+        return actions
 
-    def _finish(self, event: Finish) -> Sequence[Action]:
+    def _finish(self, event: events.Finish) -> Sequence[Action]:
         request = event.request
         until = self.policies.retain.until(request, event.time)
         if until > event.time:
-            self._move(request, HELD, event.time)
+            self._move(request, st.HELD, event.time)
             self.held[request.id] = (request, until)
             heappush(self.expiries, (until, request.id))
             return (HoldUntil(request, until),)
-        self._move(request, FINISHED, event.time)
+        self._move(request, st.FINISHED, event.time)
         return (Release(request, request.computed),)
 
-    def _cancel(self, event: Cancel) -> Sequence[Action]:
+    def _cancel(self, event: events.Cancel) -> Sequence[Action]:
         request = event.request
-        if request.state in ENDED or request.state == HELD:
+        if request.state in st.ENDED or request.state == st.HELD:
             return ()
-        resident = request.state not in (WAITING, DELAYED, SWAPPED)
-        self._move(request, CANCELLED, event.time)
+        resident = request.state not in (st.WAITING, st.DELAYED, st.SWAPPED)
+        self._move(request, st.CANCELLED, event.time)
         return (Release(request, request.computed if resident else 0),)
 
-    def _swap_done(self, event: SwapDone) -> Sequence[Action]:
+    def _swap_done(self, event: events.SwapDone) -> Sequence[Action]:
         request = event.request
-        if request.state == SWAPPING_OUT:
-            self._move(request, SWAPPED, event.time)
-        elif request.state == SWAPPING_IN:
-            self._move(request, PAUSED, event.time)
+        if request.state == st.SWAPPING_OUT:
+            self._move(request, st.SWAPPED, event.time)
+        elif request.state == st.SWAPPING_IN:
+            self._move(request, st.PAUSED, event.time)
         return ()
 
-    def _timer(self, event: Timer) -> Sequence[Action]:
+    def _timer(self, event: events.Timer) -> Sequence[Action]:
         actions: list[Action] = []
         while self.delayed and self.delayed[0][0] <= event.time:
             request = heappop(self.delayed)[2]
-            if request.state == DELAYED:
-                actions.extend(self._arrival(Arrival(event.time, request)))
+            if request.state == st.DELAYED:
+                actions.extend(self._arrival(events.Arrival(event.time, request)))
         while self.expiries and self.expiries[0][0] <= event.time:
             until, held = heappop(self.expiries)
             if held in self.held and self.held[held][1] == until:
                 actions.append(self._let_go(held, event.time))
         return actions
 
-    def _memory_pressure(self, event: MemoryPressure) -> Sequence[Action]:
+    def _memory_pressure(self, event: events.MemoryPressure) -> Sequence[Action]:
         """Held KV goes first, then whom the victim slot names.
 
         If the policy names nobody, the last seated request is dropped for a seated one, and where
@@ -238,9 +194,7 @@ class Machine:
             choice = Yield(worst, Mode.DROP)
         return () if choice is None else (self.unseat(choice, event.time),)
 
-    # What a draft asks for
-
-    def plan(self, draft: Draft) -> None:
+    def plan(self, draft: slots.Draft) -> None:
         """Ring due alarms, then let the compose slot fill the draft."""
         order = self.policies.order
         if order.alarm_time <= draft.now or order.alarm_step <= self.steps:
@@ -250,10 +204,10 @@ class Machine:
 
     def seat(self, request: Request, now: Time) -> Sequence[Action]:
         """Give a queued request whose KV, if any, is on the GPU a seat; a held turn lets go."""
-        decoding = request.state == PAUSED and request.computed >= request.target
+        decoding = request.state == st.PAUSED and request.computed >= request.target
         if request.admitted < 0:
             request.admitted = now
-        self._move(request, DECODE if decoding else PREFILL, now)
+        self._move(request, st.DECODE if decoding else st.PREFILL, now)
         if not self.held or request.program < 0:
             return ()
         old = [held for held, (r, _) in self.held.items() if r.program == request.program]
@@ -263,26 +217,24 @@ class Machine:
         """Let a seated or paused request yield, and return what the host must do with its KV."""
         request = cast(Request, choice.request)
         if choice.mode is Mode.KEEP:
-            self._move(request, PAUSED, now)
+            self._move(request, st.PAUSED, now)
             return Pause(request)
         if choice.mode is Mode.SWAP:
-            if request.state != PAUSED:
-                self._move(request, PAUSED, now)
-            self._move(request, SWAPPING_OUT, now)
+            self._move(request, st.SWAPPING_OUT, now)
             return Swap(request)
-        if request.state == DECODE:
+        if request.state == st.DECODE:
             self.settle(request)
         tokens = request.computed
         request.peak = max(request.peak, tokens)
         request.drops += 1
         request.computed = 0
         request.target = request.prompt + request.decoded
-        self._move(request, WAITING, now)
+        self._move(request, st.WAITING, now)
         return Drop(request, tokens)
 
     def fetch(self, request: Request, now: Time) -> None:
         """Begin to bring a swapped request's KV back."""
-        self._move(request, SWAPPING_IN, now)
+        self._move(request, st.SWAPPING_IN, now)
 
     def settle(self, request: Request) -> None:
         """Bring a decoding request's token counts up to the present tick."""
@@ -292,15 +244,10 @@ class Machine:
         request.decoded += tokens
 
     def next_alarm(self) -> Time:
-        """Return when `handle(Timer)` or a new plan is due although nothing else happened."""
-        alarm = self.policies.order.alarm_time
-        if self.delayed:
-            alarm = min(alarm, self.delayed[0][0])
-        if self.expiries:
-            alarm = min(alarm, self.expiries[0][0])
-        return alarm
-
-    # What a victim policy may choose from
+        """Return when `handle(events.Timer)` or a new plan is due although nothing else happened."""
+        delayed = self.delayed[0][0] if self.delayed else NEVER
+        expiry = self.expiries[0][0] if self.expiries else NEVER
+        return min(self.policies.order.alarm_time, delayed, expiry)
 
     def seated_last_first(self) -> Iterable[Request]:
         """Return the seated requests that may yield, last seated first."""
@@ -313,45 +260,36 @@ class Machine:
     def worst_seated(self, now: Time) -> Request | None:
         """Return the seated request with the worst standing; only where seats are contested."""
         assert self.standings is not None, "seats are not contested"
-        worst = self.standings.peek(now)
-        if self.partials:
-            standing = cast(ContestedOrder, self.policies.order).standing
-            for request in self.partials.values():
-                if request.id in self.granted:
-                    continue
-                if worst is None or (standing(request, now), request.arrival, request.id) > (
-                    standing(worst, now),
-                    worst.arrival,
-                    worst.id,
-                ):
-                    worst = request
-        if worst is not None and worst.state == DECODE:
+        standing = cast(ContestedOrder, self.policies.order).standing
+        candidates = [r for r in self.partials.values() if r.id not in self.granted]
+        if (decode := self.standings.peek(now)) is not None:
+            candidates.append(decode)
+        worst = max(candidates, key=lambda r: (standing(r, now), r.arrival, r.id), default=None)
+        if worst is not None and worst.state == st.DECODE:
             self.settle(worst)
         return worst
-
-    # The mutator
 
     def _move(self, request: Request, finish: int, now: Time) -> None:
         """Change the state of a request: leave, tell the order, enter."""
         start = request.state
-        if (start, finish) not in TRANSITIONS:
+        if (start, finish) not in st.TRANSITIONS:
             raise IllegalMove(self.tell(request, finish))
         self.story.append((now, request.id, start, finish))
         if self.log is not None:
             self.log.append((now, request.id, finish))
-        if start == DECODE:
+        if start == st.DECODE:
             self.settle(request)
             self.decodes -= 1
             if self.standings is not None:
                 self.standings.discard(request)
             del self.seated[request.id]
-        elif start == PREFILL:
+        elif start == st.PREFILL:
             del self.partials[request.id]
-            if finish != DECODE:
+            if finish != st.DECODE:
                 del self.seated[request.id]
-        elif start in (WAITING, PAUSED, SWAPPED):
+        elif start in (st.WAITING, st.PAUSED, st.SWAPPED):
             self.queue.discard(request)
-            if start == PAUSED:
+            if start == st.PAUSED:
                 self.paused.discard(request)
                 self.parked.discard(request)
         request.state = finish
@@ -361,22 +299,18 @@ class Machine:
 
     def _enter(self, request: Request, start: int, now: Time) -> None:
         state = request.state
-        if state == DECODE:
+        if state == st.DECODE:
             self.decodes += 1
             request.joined = self.ticks
-            if start == PAUSED:
+            if start == st.PAUSED:
                 self._take_seat(request)
-            if self.standings is not None:
-                self.standings.push(request, now)
-        elif state == PREFILL:
+            self._rekey(request, now)
+        elif state == st.PREFILL:
             self._take_seat(request)
             self.partials[request.id] = request
-        elif state in (WAITING, PAUSED, SWAPPED):
-            if state == PAUSED:
-                self.paused.push(request, now)
-                self.parked.push(request, now)
-                request.pauses += start in (PREFILL, DECODE)
-            self.queue.push(request, now)
+        elif state in (st.WAITING, st.PAUSED, st.SWAPPED):
+            request.pauses += state == st.PAUSED and start in (st.PREFILL, st.DECODE)
+            self._rekey(request, now)
 
     def _take_seat(self, request: Request) -> None:
         assert len(self.seated) < self.limits.max_num_seqs, "more requests than seats"
@@ -385,33 +319,38 @@ class Machine:
         self.seated[request.id] = request
 
     def _rekey(self, request: Request, now: Time) -> None:
-        """Ask the order for a request's key again, wherever it is ranked."""
-        if request.state in (WAITING, PAUSED, SWAPPED):
+        """Ask the order for a request's key, anew if need be, wherever it is ranked."""
+        if request.state in (st.WAITING, st.PAUSED, st.SWAPPED):
             self.queue.push(request, now)
-            if request.state == PAUSED:
+            if request.state == st.PAUSED:
                 self.paused.push(request, now)
                 self.parked.push(request, now)
-        elif request.state == DECODE and self.standings is not None:
+        elif request.state == st.DECODE and self.standings is not None:
             self.settle(request)
             self.standings.push(request, now)
 
     def _let_go(self, held: int, now: Time) -> Release:
         request = self.held.pop(held)[0]
-        self._move(request, FINISHED, now)
+        self._move(request, st.FINISHED, now)
         return Release(request, request.computed)
 
     def tell(self, request: Request, finish: int) -> str:
         """Return the story of a request that ends in an illegal move."""
-        past = [f"{NAMES[s]} -> {NAMES[f]} at {t}" for t, i, s, f in self.story if i == request.id]
-        return f"request {request.id}: {NAMES[request.state]} -> {NAMES[finish]} after {past}"
+        names = st.NAMES
+        past = [f"{names[s]} -> {names[f]} at {t}" for t, i, s, f in self.story if i == request.id]
+        return f"request {request.id}: {names[request.state]} -> {names[finish]} after {past}"
+
+
+def _worst_first(key: Callable[[RequestView, Time], Key]) -> Callable[[Request, Time], Key]:
+    return lambda request, now: tuple(-part for part in key(request, now))
 
 
 _HANDLERS: dict[type, Callable[[Machine, Any], Sequence[Action]]] = {
-    Arrival: Machine._arrival,
-    Cancel: Machine._cancel,
-    StepEnd: Machine._step_end,
-    Finish: Machine._finish,
-    SwapDone: Machine._swap_done,
-    Timer: Machine._timer,
-    MemoryPressure: Machine._memory_pressure,
+    events.Arrival: Machine._arrival,
+    events.Cancel: Machine._cancel,
+    events.StepEnd: Machine._step_end,
+    events.Finish: Machine._finish,
+    events.SwapDone: Machine._swap_done,
+    events.Timer: Machine._timer,
+    events.MemoryPressure: Machine._memory_pressure,
 }

@@ -1,12 +1,8 @@
-"""What a policy needs of its host, what each host offers, and the check at start-up."""
+"""What a policy may need of its host; what hosts offer is in `recipes.hosts`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from enum import Enum
-from typing import Final
-
-from sojourn.errors import UserError
 
 
 class Need(Enum):
@@ -28,43 +24,3 @@ class Need(Enum):
     TRANSFER = "transfer KV from prefill to decode"
     SCALE = "add and remove replicas"
     TRUTH = "know the true output length"
-
-
-VLLM: Final = frozenset(
-    {
-        Need.PAUSE,
-        Need.DROP,
-        Need.CHUNK,
-        Need.HOLD,
-        Need.DELAY,
-        Need.REJECT,
-        Need.STEP_TIME,
-    }
-)
-"""What stock vLLM 0.32 lets a scheduler class do."""
-
-IDEAL: Final = VLLM | {Need.SWAP}
-"""An engine that also swaps KV to host memory, asynchronously."""
-
-HOSTS: Final[Mapping[str, frozenset[Need]]] = {"vllm": VLLM, "ideal": IDEAL}
-
-
-def deployable(needs: Iterable[Need]) -> bool:
-    """Return whether stock vLLM offers everything in `needs`."""
-    return VLLM.issuperset(needs)
-
-
-def check(recipe: str, needs: frozenset[Need], host: str, runnable: Iterable[str]) -> None:
-    """Refuse a recipe whose needs the simulated host does not offer.
-
-    References that know the true length run in any simulated host; they are never deployable.
-
-    Raises:
-        UserError: Naming the missing abilities, the host, and recipes that do run there.
-    """
-    missing = sorted(need.value for need in needs - HOSTS[host] - {Need.TRUTH})
-    if missing:
-        raise UserError(
-            f"recipe {recipe!r} needs to {' and to '.join(missing)}, which host {host!r} does "
-            f"not offer; use --host ideal, or one of: {', '.join(sorted(runnable))}"
-        )

@@ -8,9 +8,9 @@ before it is believed. Ties are broken by arrival, then id.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from heapq import heapify, heappop, heappush, heapreplace
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 from sojourn.decide.clock import Time
 from sojourn.decide.limits import STALE_ENTRIES
@@ -20,25 +20,6 @@ Key: TypeAlias = tuple[int, ...]
 """Smaller goes first."""
 
 Entry: TypeAlias = tuple[Key, Time, int, Request]
-
-
-class Queue(Protocol):
-    """Queued requests, best first."""
-
-    def __len__(self) -> int: ...
-    def __contains__(self, request: Request) -> bool: ...
-    def __iter__(self) -> Iterator[Request]: ...
-    def push(self, request: Request, now: Time) -> None:
-        """Add a request, or give it a new key."""
-        ...
-
-    def peek(self, now: Time) -> Request | None:
-        """Return the best request without removing it."""
-        ...
-
-    def discard(self, request: Request) -> None:
-        """Remove a request."""
-        ...
 
 
 class RankedQueue:
@@ -56,13 +37,6 @@ class RankedQueue:
 
     def __len__(self) -> int:
         return len(self.live)
-
-    def __contains__(self, request: Request) -> bool:
-        return request.id in self.live
-
-    def __iter__(self) -> Iterator[Request]:
-        """Iterate in order of entry, not of rank."""
-        return iter([entry[3] for entry in self.live.values()])
 
     def push(self, request: Request, now: Time) -> None:
         """Add a request, or give it a new key."""
@@ -118,13 +92,6 @@ class GroupedQueue:
     def __len__(self) -> int:
         return len(self.live)
 
-    def __contains__(self, request: Request) -> bool:
-        return request.id in self.live
-
-    def __iter__(self) -> Iterator[Request]:
-        """Iterate in order of entry, not of rank."""
-        return iter(list(self.live.values()))
-
     def push(self, request: Request, now: Time) -> None:
         """Add a request to its group."""
         if request.id in self.live:
@@ -168,3 +135,7 @@ class GroupedQueue:
         line = self.lines[self.group(request)]
         if line[0] is request:
             line.popleft()
+
+
+Queue: TypeAlias = RankedQueue | GroupedQueue
+"""Queued requests, best first."""

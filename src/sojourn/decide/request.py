@@ -17,24 +17,18 @@ class RequestView(Protocol):
     """What a policy may read of a request; all of it current whenever a policy is called.
 
     Attributes:
-        id: Number, in order of arrival at the host.
-        arrival: Moment of arrival.
+        id, arrival: Number in order of arrival at the host, and the moment of it.
         prompt: Prompt tokens.
-        tenant: Index of the client account.
+        tenant, slo_class: Indices of the client account and of the SLO class.
         program: Index of the conversation or agent run; -1 for none.
-        turn: Which call of the program this is, from 0.
-        last_turn: Whether the program ends with it, as far as the host was told.
-        slo_class: Index of the SLO class.
+        turn, last_turn: Which call of the program it is, from 0, and whether it is known to end it.
         priority: The client's own priority, lower first (vLLM's meaning).
-        ttft_deadline: When the first token is due; NEVER if not asked for.
-        deadline: When the last token is due; NEVER if not asked for.
-        state: One of `decide.states`.
-        since: When it entered that state.
+        ttft_deadline, deadline: When its first and its last token are due; NEVER if not asked for.
+        state, since: One of `decide.states`, and when it was entered.
         computed: Tokens whose KV exists, on the GPU or in host memory.
         target: Tokens that must be computed before the next token can be sampled.
         decoded: Tokens generated.
-        drops: Times its KV was dropped.
-        pauses: Times it lost its seat and kept its KV.
+        drops, pauses: Times its KV was dropped; times it lost its seat and kept its KV.
     """
 
     @property
@@ -137,4 +131,3 @@ class ClairvoyantView(Protocol):
 
     def output_tokens(self, request: RequestView) -> int:
         """Return the number of tokens that the request will have generated when it finishes."""
-        ...

@@ -21,7 +21,6 @@ class StepTime(Protocol):
         self, tokens: int, pairs: int, prior: int, prompts: int, decodes: int, context: int
     ) -> Time:
         """Return the duration of one step."""
-        ...
 
     def run(self, decodes: int, context: int, steps: int) -> Time:
         """Return the duration of `steps` successive steps of the same decodes and no prompt.
@@ -29,8 +28,6 @@ class StepTime(Protocol):
         `context` is that of the first step; it grows by `decodes` each step. Exactly the sum of
         `step(0, 0, 0, 0, decodes, context + i * decodes)` for i in range(steps).
         """
-        ...
 
     def steps_until(self, decodes: int, context: int, duration: Time) -> int:
         """Return the smallest n >= 1 with `run(decodes, context, n) >= duration`."""
-        ...

@@ -50,10 +50,8 @@ class EngineView(Protocol):
     """What a policy may read of the replica that it runs on.
 
     Attributes:
-        limits: Engine limits.
-        steps: Steps begun since the start; policies count these, never their own calls.
+        steps: Steps ended; policies count these, never their own calls.
         ticks: Decode steps ended; each gives one token to every decoding request.
-        decodes: Requests in decode.
     """
 
     @property
@@ -68,30 +66,27 @@ class EngineView(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What a host injects into the policies of one replica.
-
-    Attributes:
-        view: The replica.
-        step_time: Predicted step times.
-        truth: True lengths, only for policies that need `Need.TRUTH`; otherwise None.
-    """
+    """What a host injects into the policies of a replica; `truth` only for `Need.TRUTH`."""
 
     view: EngineView
     step_time: StepTime
     truth: ClairvoyantView | None = None
 
 
-class Admit(Protocol):
-    """Accepts an arrival (None), puts it off, or sheds it."""
+class Policy(Protocol):
+    """Declares what it needs of its host."""
 
     needs: ClassVar[frozenset[Need]]
 
+
+class Admit(Policy, Protocol):
+    """Accepts an arrival (None), puts it off, or sheds it."""
+
     def admit(self, request: RequestView, queued: int, now: Time) -> DelayUntil | Reject | None:
         """Decide about an arrival with `queued` requests before it."""
-        ...
 
 
-class Order(Protocol):
+class Order(Policy, Protocol):
     """Says who goes first.
 
     Attributes:
@@ -102,7 +97,6 @@ class Order(Protocol):
         alarm_step: The step number before which `ring` wants to be called; NEVER for no need.
     """
 
-    needs: ClassVar[frozenset[Need]]
     changes: ClassVar[Changes]
     minds_arrivals: ClassVar[bool]
     alarm_time: Time
@@ -110,22 +104,18 @@ class Order(Protocol):
 
     def key(self, request: RequestView, now: Time) -> Key:
         """Return the rank of a request; smaller goes first."""
-        ...
 
     def moved(self, request: RequestView, start: int, finish: int, now: Time) -> None:
         """Take note that a request went from one state to another; its key is asked anew."""
-        ...
 
     def ring(self, now: Time) -> Sequence[RequestView]:
         """Do what an alarm was for and return the requests whose keys changed."""
-        ...
 
     def holds(self, request: RequestView, now: Time) -> tuple[int, Time]:
         """Return for how many steps, and until when, the best queued request stays the best.
 
         Asked only if it could not run for want of blocks; an answer may be early, never late.
         """
-        ...
 
 
 class GroupedOrder(Order, Protocol):
@@ -133,11 +123,9 @@ class GroupedOrder(Order, Protocol):
 
     def group(self, request: RequestView) -> int:
         """Return the group of a request."""
-        ...
 
     def group_key(self, group: int, now: Time) -> Key:
         """Return the rank of a group; smaller goes first."""
-        ...
 
 
 class ContestedOrder(Order, Protocol):
@@ -145,7 +133,6 @@ class ContestedOrder(Order, Protocol):
 
     def standing(self, request: RequestView, now: Time) -> Key:
         """Return the rank of a seated request among the seated ones; moves on events only."""
-        ...
 
 
 class Draft(Protocol):
@@ -167,66 +154,48 @@ class Draft(Protocol):
 
     def secure(self) -> None:
         """Make room for the growth of all decoding requests, before anything else is granted."""
-        ...
 
     def decode(self) -> int:
         """Grant one token to every decoding request, making room if need be; return how many."""
-        ...
 
     def partials(self, ranked: bool = False) -> Sequence[RequestView]:
         """Return the seated requests in prefill, in seat order or by rank."""
-        ...
 
     def ahead(self, one: RequestView, other: RequestView) -> bool:
         """Return whether `one` ranks before `other`, ties broken by arrival, then id."""
-        ...
 
     def peek(self, parked: bool = False) -> RequestView | None:
         """Return the best queued request, or the best of those whose KV is on the GPU."""
-        ...
 
     def remaining(self, request: RequestView) -> int:
         """Return the tokens to compute before its next token, less what the cache holds."""
-        ...
 
     def grant(self, request: RequestView, tokens: int) -> Refusal | None:
         """Compute tokens of a request; the best queued one is given a seat for it."""
-        ...
 
     def resume(self, request: RequestView) -> Refusal | None:
         """Give a seat to a paused request."""
-        ...
 
     def fetch(self, request: RequestView) -> Refusal | None:
         """Begin to copy the KV of the best queued request back from host memory."""
-        ...
 
     def make_room(self, request: RequestView) -> bool:
         """Let the victim slot free blocks for the best queued request; say whether it fits."""
-        ...
 
     def worst(self) -> RequestView | None:
         """Return the seated request with the worst standing."""
-        ...
 
     def unseat(self, request: RequestView, mode: Mode) -> Refusal | None:
-        """Take the seat of a request, or the blocks of a paused one."""
-        ...
+        """Take the seat of a request, or swap a paused one out."""
 
 
-class Compose(Protocol):
-    """Decides the batch of the coming step.
+class Compose(Policy, Protocol):
+    """Decides the batch of a step; `contests` if queued requests may take others' seats."""
 
-    Attributes:
-        contests: Whether queued requests may take the seats of others by rank.
-    """
-
-    needs: ClassVar[frozenset[Need]]
     contests: ClassVar[bool]
 
     def compose(self, draft: Draft) -> None:
         """Fill the draft."""
-        ...
 
 
 class Pressure(Protocol):
@@ -234,62 +203,32 @@ class Pressure(Protocol):
 
     def seated_last_first(self) -> Iterable[RequestView]:
         """Return the seated requests, last seated first."""
-        ...
 
     def worst_seated(self, now: Time) -> RequestView | None:
         """Return the seated request with the worst rank; only where seats are contested."""
-        ...
 
     def worst_paused(self) -> RequestView | None:
         """Return the paused request with the worst rank."""
-        ...
 
 
-class Victim(Protocol):
+class Victim(Policy, Protocol):
     """Chooses who yields when memory is short, and how.
 
     Attributes:
         keep_free: Free blocks below which `prepare` may name somebody; 0 if it never does.
     """
 
-    needs: ClassVar[frozenset[Need]]
     keep_free: int
 
-    def victim(
-        self, pressure: Pressure, wants: RequestView | None, now: Time
-    ) -> Yield | None:
+    def victim(self, pressure: Pressure, wants: RequestView | None, now: Time) -> Yield | None:
         """Return who yields so that `wants` (or a newcomer) may run; None if nobody should."""
-        ...
 
     def prepare(self, pressure: Pressure, free_blocks: int) -> Yield | None:
         """Return who yields ahead of need, asked again until None, before each step."""
-        ...
 
 
-class Retain(Protocol):
+class Retain(Policy, Protocol):
     """Decides how long the KV of a finished request is held."""
-
-    needs: ClassVar[frozenset[Need]]
 
     def until(self, request: RequestView, now: Time) -> Time:
         """Return the moment until which it is held; `now` or earlier releases it."""
-        ...
-
-
-class ReplicaView(Protocol):
-    """What a router may read of a replica."""
-
-    @property
-    def waiting(self) -> int: ...
-    @property
-    def seated(self) -> int: ...
-
-
-class Route(Protocol):
-    """Chooses the replica of an arrival."""
-
-    needs: ClassVar[frozenset[Need]]
-
-    def route(self, request: RequestView, replicas: Sequence[ReplicaView], now: Time) -> int:
-        """Return the index of a replica."""
-        ...

@@ -8,47 +8,23 @@ from __future__ import annotations
 
 from typing import Final
 
-NEW: Final = 0
-"""Not yet seen by the machine."""
-DELAYED: Final = 1
-"""The admit slot put it off until a moment; it is in no queue."""
-WAITING: Final = 2
-"""Queued without KV: new, or dropped and to be computed again."""
-PREFILL: Final = 3
-"""Seated; its prompt (after a drop also its own output) is being computed in chunks."""
-DECODE: Final = 4
-"""Seated; it gets one token in each decode step."""
-PAUSED: Final = 5
-"""Queued for a seat with its KV kept on the GPU."""
-SWAPPING_OUT: Final = 6
-"""Its KV is being copied to host memory; it is in no queue."""
-SWAPPED: Final = 7
-"""Queued with its KV in host memory."""
-SWAPPING_IN: Final = 8
-"""Its KV is being copied back; blocks are reserved; it is in no queue."""
-HELD: Final = 9
-"""Finished for its client; its KV is held for a later turn until it expires or is released."""
-FINISHED: Final = 10
-"""All tokens delivered, KV given back."""
-REJECTED: Final = 11
-"""Shed with a counted reason before it ever ran."""
-CANCELLED: Final = 12
-"""Its client went away, or its replica was lost."""
+NEW: Final = 0  # not yet seen by the machine
+DELAYED: Final = 1  # the admit slot put it off until a moment; it is in no queue
+WAITING: Final = 2  # queued without KV: new, or dropped and to be computed again
+PREFILL: Final = 3  # seated; its prompt (after a drop its output too) is being computed
+DECODE: Final = 4  # seated; it gets one token in each decode step
+PAUSED: Final = 5  # queued for a seat with its KV kept on the GPU
+SWAPPING_OUT: Final = 6  # its KV is being copied to host memory; it is in no queue
+SWAPPED: Final = 7  # queued with its KV in host memory
+SWAPPING_IN: Final = 8  # its KV is being copied back; blocks are reserved; it is in no queue
+HELD: Final = 9  # finished for its client; its KV is held for a later turn, for a time
+FINISHED: Final = 10  # all tokens delivered, KV given back
+REJECTED: Final = 11  # shed with a counted reason before it ever ran
+CANCELLED: Final = 12  # its client went away, or its replica was lost
 
-NAMES: Final = (
-    "new",
-    "delayed",
-    "waiting",
-    "prefill",
-    "decode",
-    "paused",
-    "swapping-out",
-    "swapped",
-    "swapping-in",
-    "held",
-    "finished",
-    "rejected",
-    "cancelled",
+NAMES: Final = tuple(
+    "new delayed waiting prefill decode paused swapping-out swapped swapping-in held finished "
+    "rejected cancelled".split()
 )
 
 ENDED: Final = frozenset({FINISHED, REJECTED, CANCELLED})
@@ -76,12 +52,6 @@ TRANSITIONS: Final = {
     (SWAPPED, SWAPPING_IN): "swap in",
     (SWAPPING_IN, PAUSED): "copy done",
     (HELD, FINISHED): "expired or released",
-    **{
-        (state, CANCELLED): "client gone"
-        for state in (NEW, DELAYED, WAITING, PREFILL, DECODE, PAUSED)
-    },
-    (SWAPPING_OUT, CANCELLED): "client gone",
-    (SWAPPED, CANCELLED): "client gone",
-    (SWAPPING_IN, CANCELLED): "client gone",
+    **{(state, CANCELLED): "client gone" for state in range(NEW, HELD)},
 }
 """Every legal move and its reason; the diagram in the docs is drawn from this table."""

@@ -13,30 +13,30 @@ tokens, are found again only by their own request, after a drop.
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import dataclass, field
 
 from sojourn.decide.limits import EngineLimits
 from sojourn.decide.request import Request
 
 
+@dataclass(slots=True, eq=False)
 class Run:
     """A stretch of full blocks that is leased together and evicted from its end.
 
     Attributes:
         id: Prefix id, or -1 for a private run.
         blocks: Blocks that it still has.
-        users: Requests that lease it; with none it is in the LRU list.
+        users: Requests that lease it; with none (or -1: nobody ever will) it is in the LRU list.
         serial: Its key in the LRU list; -1 when it is not there.
     """
 
-    __slots__ = ("blocks", "id", "serial", "users")
-
-    def __init__(self, id: int, blocks: int, users: int) -> None:
-        self.id = id
-        self.blocks = blocks
-        self.users = users
-        self.serial = -1
+    id: int
+    blocks: int
+    users: int
+    serial: int = -1
 
 
+@dataclass(slots=True, eq=False)
 class Lease:
     """What a request shares with others, and what a drop left of its own.
 
@@ -47,13 +47,10 @@ class Lease:
         tail_start: Tokens before the tail.
     """
 
-    __slots__ = ("runs", "tail", "tail_start", "tokens")
-
-    def __init__(self) -> None:
-        self.runs: list[Run] = []
-        self.tokens = 0
-        self.tail: Run | None = None
-        self.tail_start = 0
+    runs: list[Run] = field(default_factory=list)
+    tokens: int = 0
+    tail: Run | None = None
+    tail_start: int = 0
 
 
 class BlockPool:
@@ -96,8 +93,12 @@ class BlockPool:
         self.cached -= short
         while short:
             run = next(iter(self.lru.values()))
-            if run.id >= 0:
-                self._unshelve(run)
+            if run.id >= 0:  # one of its blocks is being reused: it is found no more
+                copies = self.shelf[run.id]
+                copies.remove(run)
+                if not copies:
+                    del self.shelf[run.id]
+                run.id = -1
             if run.blocks > short:
                 run.blocks -= short
                 return
@@ -125,12 +126,9 @@ class BlockPool:
         return (request.joined - request.computed + leased) % self.block_size
 
     def find(self, request: Request) -> tuple[int, list[Run], int]:
-        """Look a waiting request up in the cache; changes nothing.
+        """Return the tokens found for a waiting request, their shared runs, and blocks of its tail.
 
         The last token is always left over: it must be computed for its logits.
-
-        Returns:
-            Tokens found, the shared runs that hold them, and blocks of its own tail besides.
         """
         runs: list[Run] = []
         for id in request.prefix:
@@ -151,15 +149,9 @@ class BlockPool:
     def admit(self, request: Request, tokens: int, reserve: int) -> int:
         """Take the blocks of a waiting request's first chunk, reusing what the cache holds.
 
-        As in vLLM, the blocks of everything it must compute have to be free, not only the chunk's.
-
-        Args:
-            request: A request without KV.
-            tokens: Tokens to compute beyond those found.
-            reserve: Free blocks to leave over.
-
-        Returns:
-            Tokens found in the cache, or -1 if the blocks are not free (then nothing changed).
+        As in vLLM, the blocks of everything it must compute have to be free, not only the chunk's;
+        `reserve` free blocks are left over. Returns the tokens found in the cache, or -1 if the
+        blocks are not free (then nothing changed).
         """
         if not self.caching or (not request.prefix and request.id not in self.leases):
             if -(-request.target // self.block_size) + reserve > self.bare + self.cached:
@@ -211,9 +203,7 @@ class BlockPool:
                 if run.users == 0:
                     self._to_lru(run)
         if again and (tail is not None or request.prefix):
-            left = self.leases[request.id] = Lease()
-            left.tail = tail
-            left.tail_start = tokens - own
+            self.leases[request.id] = Lease(tail=tail, tail_start=tokens - own)
 
     def _shelve_tail(self, blocks: int, again: bool) -> Run | None:
         """Put a request's own full blocks into the LRU list; nobody else's are ever found again."""
@@ -236,26 +226,16 @@ class BlockPool:
     def _lease(self, request: Request, runs: list[Run], own: int) -> None:
         """Take what was found out of the LRU list."""
         old = self.leases.get(request.id)
-        lease = self.leases[request.id] = Lease()
+        self.leases[request.id] = Lease(runs, len(runs) * self.id_tokens)
         for run in runs:
             if run.users == 0:
                 del self.lru[run.serial]
                 run.serial = -1
                 self.cached -= run.blocks
             run.users += 1
-        lease.runs = runs
-        lease.tokens = len(runs) * self.id_tokens
         if own:
             assert old is not None and old.tail is not None, "a tail was found"
             old.tail.blocks -= own
             self.cached -= own
             if old.tail.blocks == 0:
                 del self.lru[old.tail.serial]
-
-    def _unshelve(self, run: Run) -> None:
-        """Let a run be found no more: one of its blocks is being reused."""
-        copies = self.shelf[run.id]
-        copies.remove(run)
-        if not copies:
-            del self.shelf[run.id]
-        run.id = -1

@@ -15,6 +15,7 @@ from sojourn.decide.request import Request, RequestView
 from sojourn.decide.slots import Mode, Refusal, Yield
 from sojourn.decide.states import DECODE, PAUSED, PREFILL, SWAPPED, WAITING
 from sojourn.engine.blocks import BlockPool
+from sojourn.engine.host_memory import HostMemory
 
 
 class StepDraft:
@@ -30,24 +31,21 @@ class StepDraft:
         unsettled: Whether somebody yielded after that, so that another plan may do more.
     """
 
+    carry_out: Callable[[Action], None]
+    join: Callable[[Request], None]
+
     def __init__(
-        self,
-        machine: Machine,
-        pool: BlockPool,
-        phases: list[int],
-        carry_out: Callable[[Action], None],
+        self, machine: Machine, pool: BlockPool, host: HostMemory, phases: list[int]
     ) -> None:
         self.machine = machine
         self.pool = pool
+        self.host = host
         self.phases = phases
-        self.carry_out = carry_out
-        self.now: Time = 0
-        self.tokens = 0
         self.begin(0)
 
     def begin(self, now: Time) -> None:
         """Empty the draft."""
-        self.now = now
+        self.now: Time = now
         self.tokens = self.machine.limits.max_num_batched_tokens
         self.yielded = 0
         self.machine.granted.clear()
@@ -101,7 +99,7 @@ class StepDraft:
             refusal = self._grow(mine, tokens)
         else:
             refusal = Refusal.BUSY
-        if refusal is not None:
+        if refusal:
             return refusal
         start = mine.computed
         assert start + tokens <= mine.target, "granted more than there is to compute"
@@ -117,14 +115,20 @@ class StepDraft:
             return Refusal.SEAT
         found = self.pool.admit(request, tokens, self._reserve())
         if found < 0:
-            self.blocked = True
-            return Refusal.BLOCKS
+            return self._block()
         request.computed = found
         if request.cached < 0:
             request.cached = found
+        self._seat(request)
+        return None
+
+    def _seat(self, request: Request) -> None:
         for action in self.machine.seat(request, self.now):
             self.carry_out(action)
-        return None
+
+    def _block(self) -> Refusal:
+        self.blocked = True
+        return Refusal.BLOCKS
 
     def _grow(self, request: Request, tokens: int) -> Refusal | None:
         """Take the blocks of a seated prompt's next chunk; others, or itself, may have to yield."""
@@ -148,10 +152,8 @@ class StepDraft:
         decoding = mine.computed >= mine.target
         assert not (decoding and self.decoding), "resumed a decode after the decodes were granted"
         if decoding and self._reserve() + 1 > self.pool.free:
-            self.blocked = True
-            return Refusal.BLOCKS
-        for action in self.machine.seat(mine, self.now):
-            self.carry_out(action)
+            return self._block()
+        self._seat(mine)
         if mine.state == DECODE:
             self.join(mine)
         return None
@@ -163,14 +165,10 @@ class StepDraft:
             return Refusal.BUSY
         need = self.pool.blocks_at(mine, mine.computed)
         if need + 1 + self._reserve() > self.pool.free:
-            self.blocked = True
-            return Refusal.BLOCKS
+            return self._block()
         self.machine.fetch(mine, self.now)
-        self.on_fetch(mine, self.pool.restore(mine))
+        self.host.copy(mine, self.pool.restore(mine), False, self.now)
         return None
-
-    on_fetch: Callable[[Request, int], None]
-    join: Callable[[Request], None]
 
     def make_room(self, request: RequestView) -> bool:
         """Let the victim slot free blocks for the best queued request; say whether it fits."""
@@ -192,9 +190,10 @@ class StepDraft:
         return self.machine.worst_seated(self.now)
 
     def unseat(self, request: RequestView, mode: Mode) -> Refusal | None:
-        """Take the seat of a request, or the blocks of a paused one."""
+        """Take the seat of a request, or swap a paused one out."""
         mine = cast(Request, request)
-        if mine.state not in (DECODE, PREFILL, PAUSED):
+        fitting = (PAUSED,) if mode is Mode.SWAP else (DECODE, PREFILL)
+        if mine.state not in fitting or mine.id in self.machine.granted:
             return Refusal.BUSY
         self.unsettled = self.unsettled or self.blocked
         self.carry_out(self.machine.unseat(Yield(mine, mode), self.now))

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from sojourn.decide.machine import Policies
-from sojourn.decide.needs import HOSTS, VLLM, Need, check
+from sojourn.decide.needs import Need
 from sojourn.decide.slots import Services
 from sojourn.errors import UserError, unknown
 from sojourn.policies.tables import REPLICA_SLOTS, SLOTS
+from sojourn.recipes.hosts import HOSTS, VLLM, check
 
 KINDS: Final = ("baseline", "policy", "reference", "control")
 DEFAULTS: Final = {
@@ -181,7 +182,9 @@ def _override(recipe: Recipe, slot: str, parameter: str, value: str) -> Recipe:
     names = {field.name: field for field in fields(config)}
     if parameter not in names:
         return recipe
-    changed = replace(config, **{parameter: _typed(f"{slot}.{parameter}", names[parameter].type, value)})
+    changed = replace(
+        config, **{parameter: _typed(f"{slot}.{parameter}", names[parameter].type, value)}
+    )
     return replace(recipe, slots={**recipe.slots, slot: (policy, changed)})
 
 
@@ -235,6 +238,4 @@ def _typed(key: str, annotation: Any, value: Any) -> Any:
         return str(value)
     except (ValueError, KeyError, TypeError):
         allowed = {"bool": "true or false", "int": "a whole number", "float": "a number"}
-        raise UserError(
-            f"{key} is {value!r}; it must be {allowed.get(kind, 'a text')}"
-        ) from None
+        raise UserError(f"{key} is {value!r}; it must be {allowed.get(kind, 'a text')}") from None

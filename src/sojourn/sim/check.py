@@ -5,6 +5,8 @@ Each INV-n is listed in docs/reference/invariants.md.
 
 from __future__ import annotations
 
+from sojourn.decide.machine import Machine
+from sojourn.decide.queues import GroupedQueue
 from sojourn.decide.request import Request
 from sojourn.decide.states import (
     DECODE,
@@ -47,9 +49,9 @@ class Invariants:
 
     def _collect(self, replica: Replica) -> None:
         machine = replica.machine
-        seen = [*machine.queue, *machine.seated.values()]
+        seen = [*_queued(machine), *machine.seated.values()]
         seen += [request for request, _ in machine.held.values()]
-        seen += [request for _, _, request in replica.swaps]
+        seen += [copy[2] for copy in replica.host.copies]
         self.requests.update((request.id, request) for request in seen)
         ended = [i for i, r in self.requests.items() if r.state not in (*QUEUED, *RESIDENT)]
         for id in ended:
@@ -58,7 +60,7 @@ class Invariants:
     def _queues(self, replica: Replica) -> None:
         """INV-1 and INV-2: each request is in exactly the containers that its state says."""
         machine = replica.machine
-        queued = {request.id for request in machine.queue}
+        queued = {request.id for request in _queued(machine)}
         for request in self.requests.values():
             state = NAMES[request.state]
             assert (request.id in queued) == (request.state in QUEUED), f"INV-1 queue: {state}"
@@ -66,11 +68,13 @@ class Invariants:
                 f"INV-1 seat: {state}"
             )
             assert (request.id in machine.partials) == (request.state == PREFILL), "INV-1 partials"
-            assert (request in machine.paused) == (request.state == PAUSED), "INV-1 paused"
-            assert (request in machine.parked) == (request.state == PAUSED), "INV-1 parked"
+            assert (request.id in machine.paused.live) == (request.state == PAUSED), "INV-1 paused"
+            assert (request.id in machine.parked.live) == (request.state == PAUSED), "INV-1 parked"
             assert (request.id in machine.held) == (request.state == HELD), "INV-1 held"
             if machine.standings is not None:
-                assert (request in machine.standings) == (request.state == DECODE), "INV-1 standing"
+                assert (request.id in machine.standings.live) == (request.state == DECODE), (
+                    "INV-1 standing"
+                )
         best = machine.queue.peek(replica.draft.now)
         assert (best is None) == (not queued), "INV-2: a queue with requests has a best one"
 
@@ -161,6 +165,14 @@ class Invariants:
         for request, n in draft.grants:
             assert request.state == PREFILL, "INV-9: granted without a seat"
             assert 0 < n <= request.target - request.computed, "INV-9: granted too much"
+
+
+def _queued(machine: Machine) -> list[Request]:
+    """Return the queued requests, in order of entry."""
+    queue = machine.queue
+    if isinstance(queue, GroupedQueue):
+        return list(queue.live.values())
+    return [entry[3] for entry in queue.live.values()]
 
 
 def _granted(replica: Replica, request: Request) -> int:

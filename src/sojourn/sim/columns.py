@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from sojourn.decide.request import Request
-from sojourn.engine.replica import Row
+from sojourn.sim.recorder import Row
 from sojourn.steplog.record import (
     IntArray,
     RequestColumns,
@@ -59,7 +59,9 @@ class RequestRows:
 
     def finish(self, prompt: list[int], tenant: list[int], slo_class: list[int]) -> RequestColumns:
         """Return the columns as arrays."""
-        made = {name: np.frombuffer(column, dtype=np.int64) for name, column in self.columns.items()}
+        made = {
+            name: np.frombuffer(column, dtype=np.int64) for name, column in self.columns.items()
+        }
         return RequestColumns(
             **made,
             prompt_tokens=np.array(prompt, dtype=np.int64),
@@ -82,7 +84,9 @@ def step_columns(rows: list[list[Row]]) -> StepColumns:
     return StepColumns(*columns)
 
 
-def transition_columns(logs: list[list[tuple[int, int, int]]], row_of: list[int]) -> TransitionColumns:
+def transition_columns(
+    logs: list[list[tuple[int, int, int]]], row_of: list[int]
+) -> TransitionColumns:
     """Return the state changes of all replicas in order of time."""
     tables = [
         np.column_stack([np.array(log, dtype=np.int64), np.full(len(log), index)])

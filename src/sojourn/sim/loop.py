@@ -13,11 +13,14 @@ from sojourn.decide.machine import Machine
 from sojourn.decide.needs import Need
 from sojourn.decide.request import Request, RequestView
 from sojourn.decide.services import StepTime
-from sojourn.decide.slots import Route, Services
+from sojourn.decide.slots import Services
 from sojourn.decide.states import NAMES
 from sojourn.engine.replica import Replica
+from sojourn.policies.route.slot import Route
 from sojourn.recipes.load import Recipe
 from sojourn.sim.columns import RequestRows, step_columns, transition_columns
+from sojourn.sim.limits import check_limits
+from sojourn.sim.recorder import RunRecorder
 from sojourn.sim.workload import Workload
 from sojourn.steplog.record import CANCELLED, FINISHED, SHED, UNFINISHED, RunRecord
 
@@ -52,6 +55,29 @@ class Setup:
     max_horizon: int = HORIZON_STEPS
     check: Callable[[Replica], None] | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse limits that vLLM would refuse."""
+        check_limits(self.limits)
+
+
+class Load:
+    """What routers may read of a replica, exact and current."""
+
+    __slots__ = ("machine",)
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+
+    @property
+    def waiting(self) -> int:
+        """Requests queued for a seat."""
+        return len(self.machine.queue)
+
+    @property
+    def seated(self) -> int:
+        """Requests with a seat."""
+        return len(self.machine.seated)
+
 
 class Truth:
     """The true lengths, for policies that declare that they need them."""
@@ -80,7 +106,9 @@ class Simulation:
         self.rate_scale = rate_scale
         self.starts = workload.starts(rate_scale)
         self.router = setup.make_router()
+        self.recorders = [RunRecorder() for _ in range(setup.replicas)]
         self.replicas = [self._replica(index) for index in range(setup.replicas)]
+        self.loads = [Load(replica.machine) for replica in self.replicas]
         self.rows = RequestRows(len(workload))
         self.row_of: list[int] = []
         self.pending: list[tuple[Time, int, int]] = []
@@ -111,15 +139,14 @@ class Simulation:
             machine,
             setup.step_time,
             self._ended,
+            self.recorders[index],
             from_seconds(setup.swap_block_seconds),
             setup.max_horizon,
         )
         truth.outputs = replica.outputs
         return replica
 
-    def run(
-        self, progress: Callable[[int], None] | None = None, until: Time = NEVER
-    ) -> RunRecord:
+    def run(self, progress: Callable[[int], None] | None = None, until: Time = NEVER) -> RunRecord:
         """Run to the end, to `until`, or to Ctrl-C; return the record of what happened."""
         began = perf_counter()
         complete = True
@@ -191,7 +218,7 @@ class Simulation:
             over = request.prompt > capacity
             self._ended(request, now, OVER_KV_CACHE if over else OVER_MODEL_LEN)
             return
-        index = self.router.route(request, self.replicas, now) if len(self.replicas) > 1 else 0
+        index = self.router.route(request, self.loads, now) if len(self.loads) > 1 else 0
         self.open[request.id] = (request, index)
         replica = self.replicas[index]
         output = min(workload.output[row], limits.max_model_len - request.prompt)
@@ -248,7 +275,7 @@ class Simulation:
             complete=complete,
             kv_blocks=self.setup.limits.num_gpu_blocks,
             requests=self.rows.finish(workload.prompt, workload.tenant, workload.slo_class),
-            steps=step_columns([replica.rows for replica in self.replicas]),
+            steps=step_columns([recorder.rows for recorder in self.recorders]),
             transitions=transition_columns(traced, self.row_of) if traced else None,
             tenants=workload.tenants,
             classes=workload.classes,

@@ -115,9 +115,7 @@ def _turn_before(trace: Trace) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """Return the row of the turn before each row in its session; -1 for none."""
     order = np.lexsort((np.arange(len(trace)), trace.turn, trace.session))
     before = np.full(len(trace), -1, dtype=np.int64)
-    same = (trace.session[order[1:]] == trace.session[order[:-1]]) & (
-        trace.session[order[1:]] >= 0
-    )
+    same = (trace.session[order[1:]] == trace.session[order[:-1]]) & (trace.session[order[1:]] >= 0)
     before[order[1:][same]] = order[:-1][same]
     return before
 

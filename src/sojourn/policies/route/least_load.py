@@ -17,8 +17,8 @@ from typing import ClassVar
 from sojourn.decide.clock import Time
 from sojourn.decide.needs import Need
 from sojourn.decide.request import RequestView
-from sojourn.decide.slots import ReplicaView
 from sojourn.errors import UserError
+from sojourn.policies.route.slot import ReplicaView
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +34,7 @@ class Config:
     def __post_init__(self) -> None:
         """Refuse values out of range."""
         if self.waiting_weight < 1:
-            raise UserError(
-                f"route.waiting_weight is {self.waiting_weight}; it must be at least 1"
-            )
+            raise UserError(f"route.waiting_weight is {self.waiting_weight}; it must be at least 1")
 
 
 class LeastLoad:

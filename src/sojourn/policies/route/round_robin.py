@@ -17,7 +17,7 @@ from typing import ClassVar
 from sojourn.decide.clock import Time
 from sojourn.decide.needs import Need
 from sojourn.decide.request import RequestView
-from sojourn.decide.slots import ReplicaView
+from sojourn.policies.route.slot import ReplicaView
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,9 +51,7 @@ class ProactiveSwap:
 
     def __init__(self, config: Config, services: Services) -> None:
         self.keep_free = max(config.min_free_blocks, services.view.limits.max_num_seqs)
-        self.late = lowest_rank.LowestRank(
-            lowest_rank.Config(config.voluntary_drops_max), services
-        )
+        self.late = lowest_rank.LowestRank(lowest_rank.Config(config.voluntary_drops_max), services)
 
     def victim(self, pressure: Pressure, wants: RequestView | None, now: Time) -> Yield | None:
         """Name whom to drop at once."""

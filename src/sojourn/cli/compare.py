@@ -1,0 +1,218 @@
+"""`sojourn compare`: several recipes on one trace, and a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import typer
+
+from sojourn.cli import options as opt
+from sojourn.cli.engine import engine_flags, resolve_engine
+from sojourn.cli.experiment import Experiment, load_recipes, plan_tasks, prepare, print_limits
+from sojourn.errors import UserError
+
+if TYPE_CHECKING:
+    from sojourn.report import RunSummary
+    from sojourn.sim.study import Study, Task
+
+DEFAULT_RECIPES: Final = "vllm,vllm-v0,fastserve,slo-edf,vtc,srpt-clairvoyant"
+STOCK: Final = "vllm"
+INTERRUPTED: Final = 130
+
+
+def compare(
+    source: opt.Trace,
+    model: opt.Model,
+    gpu: opt.Gpu = None,
+    recipes: opt.Recipes = DEFAULT_RECIPES,
+    stock_recipe: opt.Stock = STOCK,
+    load: opt.Load = None,
+    rate_scale: opt.RateScale = None,
+    slo_class: opt.SloClasses = None,
+    seed: opt.Seed = 0,
+    limit: opt.Limit = None,
+    open_loop: opt.OpenLoop = False,
+    format: opt.Format = "auto",
+    tensor_parallel_size: opt.TensorParallel = 1,
+    max_num_seqs: opt.Seats = 256,
+    max_num_batched_tokens: opt.BatchedTokens = 2048,
+    max_model_len: opt.ModelLen = None,
+    block_size: opt.BlockSize = 16,
+    num_gpu_blocks_override: opt.BlocksOverride = None,
+    gpu_memory_utilization: opt.Utilization = 0.9,
+    enable_prefix_caching: opt.PrefixCaching = True,
+    replicas: opt.Replicas = 1,
+    route: opt.Router = "round_robin",
+    host: opt.Host = "vllm",
+    swap_space: opt.SwapSpace = None,
+    swap_bandwidth: opt.SwapBandwidth = None,
+    cost: opt.Cost = None,
+    param: opt.Params = None,
+    jobs: opt.Jobs = None,
+    json: opt.JsonFile = None,
+    html: opt.HtmlFile = None,
+    timeline: opt.TimelineFile = None,
+    quiet: opt.Quiet = False,
+) -> None:
+    r"""Compare schedulers on a trace: a verdict, tables, and files to look further.
+
+    Try:
+
+        sojourn compare sample --model llama-3.1-8b --gpu h100-sxm
+
+        sojourn compare trace.parquet --model llama-3.1-8b --gpu h100-sxm \
+          --recipes vllm,fastserve,slo-edf --load 0.8,1.2 \
+          --slo-class interactive:share=0.7,ttft=0.5,tpot=0.05 --slo-class batch:e2e=60 \
+          --json out.json --html out.html --timeline out.perfetto.json
+
+        sojourn compare sample --model llama-3.1-8b --gpu l4 --rate-scale 0.5,1 --max-num-seqs 64
+    """
+    flags = engine_flags(locals())
+    names = opt.split_names("--recipes", recipes)
+    factors = opt.load_texts(load, rate_scale, opt.DEFAULT_LOADS)
+    outputs = {"--json": json, "--html": html, "--timeline": timeline}
+    opt.check_outputs(outputs, source)
+    opt.check_jobs(jobs)
+    chosen = load_recipes(names, host, param or ())
+    at = names.index(stock_recipe) if stock_recipe in names else None
+    stock = load_recipes([stock_recipe], host, ())[0] if at is None else chosen[at]
+    traffic = opt.Traffic(source, slo_class or (), format, limit, open_loop, seed, quiet)
+    experiment = prepare(traffic, resolve_engine(flags), param or ())
+    tasks, capacity = plan_tasks(
+        experiment, chosen, factors, stock if rate_scale is None else None
+    )
+    study = _run(experiment, tasks, jobs)
+    _deliver(experiment, study, stock.name, capacity, outputs)
+    if timeline is not None and study.complete:
+        _write_timeline(experiment, tasks, study, timeline)
+    if not study.complete:
+        raise typer.Exit(INTERRUPTED)
+
+
+def _run(
+    experiment: Experiment, tasks: Sequence[Task], jobs: int | None
+) -> Study[RunSummary]:
+    """Run the tasks, with a bar on a terminal."""
+    from sojourn.report import summarise
+    from sojourn.sim.study import jobs_of_machine, run_study
+
+    with _bar(len(tasks), experiment.quiet) as told:
+        return run_study(
+            experiment.workload,
+            experiment.fleet,
+            tasks,
+            partial(summarise, seed=experiment.seed),
+            jobs=jobs_of_machine() if jobs is None else jobs,
+            told=told,
+        )
+
+
+@contextmanager
+def _bar(runs: int, quiet: bool) -> Iterator[Callable[[Task], None]]:
+    """Show on a terminal how many runs have ended; yields what to call after each."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    if quiet or not console.is_terminal:
+        yield lambda _: None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        bar = progress.add_task("running", total=runs)
+        yield lambda _: progress.advance(bar)
+
+
+def _deliver(
+    experiment: Experiment,
+    study: Study[RunSummary],
+    stock: str,
+    capacity: float | None,
+    outputs: Mapping[str, Path | None],
+) -> None:
+    """Print the verdict and tables and write JSON and page, of the runs that ended."""
+    from sojourn.report import (
+        compare_document,
+        judge,
+        print_comparison,
+        write_html,
+        write_json,
+    )
+
+    runs = study.results
+    if not study.complete:
+        typer.echo(f"interrupted: {len(runs)} runs had ended and are reported", err=True)
+        if not runs:
+            raise typer.Exit(INTERRUPTED)
+    verdict = judge(runs, stock=stock, seed=experiment.seed)
+    print_comparison(runs, verdict)
+    document = compare_document(
+        runs,
+        verdict,
+        trace=experiment.trace,
+        model=experiment.model,
+        gpu=experiment.gpu,
+        seed=experiment.seed,
+        limits=experiment.limits,
+        capacity_rps=capacity,
+    )
+    if not study.complete:
+        document["complete"] = False
+    typer.echo()
+    print_about(experiment, stock, capacity)
+    if outputs["--json"] is not None:
+        write_json(outputs["--json"], document)
+        typer.echo(f"results: {outputs['--json']}")
+    if outputs["--html"] is not None:
+        write_html(outputs["--html"], document, runs, verdict)
+        typer.echo(f"page: {outputs['--html']}")
+
+
+def print_about(experiment: Experiment, stock: str, capacity: float | None) -> None:
+    """Print what was run on what: the capacity if measured, then every limit."""
+    about = f"{experiment.trace} on {experiment.model}, {experiment.gpu}, seed {experiment.seed}"
+    typer.echo(about)
+    if capacity is not None:
+        typer.echo(
+            f"Capacity of {stock}: {capacity:.4g} req/s, the highest rate at which its queue "
+            "does not grow"
+        )
+    print_limits(experiment.limits)
+
+
+def slowest(tasks: Sequence[Task], runs: Sequence[RunSummary]) -> Task:
+    """Return the task with the worst p99 of E2E among deployable recipes; the first of equals."""
+    pairs = list(zip(tasks, runs, strict=True))
+    allowed = [pair for pair in pairs if pair[1].row.deployable] or pairs
+    return max(allowed, key=lambda pair: pair[1].row.e2e_seconds.p99 or 0.0)[0]
+
+
+def _write_timeline(
+    experiment: Experiment, tasks: Sequence[Task], study: Study[RunSummary], path: Path
+) -> None:
+    """Run the slowest task again with tracing on and write its timeline."""
+    from sojourn.cli.experiment import status
+    from sojourn.report import timeline
+    from sojourn.report.units import at_load
+    from sojourn.sim.study import run_task
+
+    task = slowest(tasks, study.results)
+    with status(f"tracing {task.recipe.name} {at_load(task.load)}", experiment.quiet):
+        record = run_task(experiment.workload, experiment.fleet, task, trace_states=True)
+        if not record.complete:
+            typer.echo("interrupted: no timeline was written", err=True)
+            raise typer.Exit(INTERRUPTED)
+        timeline(record, path)
+    typer.echo(
+        f"timeline: {path} ({task.recipe.name} {at_load(task.load)}, the worst p99 of E2E; "
+        "open it in ui.perfetto.dev)"
+    )

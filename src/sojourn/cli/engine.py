@@ -1,0 +1,210 @@
+"""From vLLM's flags to the fleet that runs a workload, with every limit resolved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from sojourn.errors import UserError
+
+if TYPE_CHECKING:
+    from sojourn.catalog import Gpu, Model
+    from sojourn.cost import Fitted, Roofline
+    from sojourn.sim.study import Fleet
+
+SWAP_SPACE_GIB: Final = 64.0
+SWAP_GB_PER_SECOND: Final = 25.0
+"""What copies over PCIe 4.0 x16 reach of its 31.5 GB/s."""
+SWAP_GB_PER_SECOND_PCIE5: Final = 50.0
+PCIE5: Final = frozenset({"h100-sxm", "h200", "rtx-pro-6000"})
+"""GPUs of the catalogue whose data sheet says PCIe 5.0 x16."""
+NO_GPU: Final = "not given"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineFlags:
+    """The engine as asked for on the command line; None where the default depends on the rest."""
+
+    model: str
+    gpu: str | None
+    cost: Path | None
+    host: str
+    tensor_parallel_size: int
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    max_model_len: int | None
+    block_size: int
+    num_gpu_blocks_override: int | None
+    gpu_memory_utilization: float
+    enable_prefix_caching: bool
+    replicas: int
+    route: str
+    swap_space: float | None
+    swap_bandwidth: float | None
+
+
+def engine_flags(values: Mapping[str, Any]) -> EngineFlags:
+    """Return the flags among a command's values by parameter name."""
+    return EngineFlags(**{field.name: values[field.name] for field in fields(EngineFlags)})
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """A resolved engine.
+
+    Attributes:
+        fleet: What runs the workload.
+        model: Name of the model.
+        gpu: Name of the GPU.
+        limits: Every resolved limit by vLLM's name; JSON values.
+        notices: What was changed or ignored, one sentence each.
+    """
+
+    fleet: Fleet
+    model: str
+    gpu: str
+    limits: dict[str, Any]
+    notices: tuple[str, ...]
+
+
+def resolve_engine(flags: EngineFlags) -> Engine:
+    """Return the engine that the flags describe.
+
+    Raises:
+        UserError: For an unknown name, a value out of range, or a model that does not fit.
+    """
+    from sojourn.catalog import load_gpu, load_model
+    from sojourn.decide.limits import EngineLimits
+    from sojourn.recipes.hosts import HOSTS
+    from sojourn.errors import unknown
+    from sojourn.sim.study import Fleet
+
+    if flags.host not in HOSTS:
+        raise unknown("host", flags.host, HOSTS)
+    if flags.replicas < 1:
+        raise UserError(f"--replicas is {flags.replicas}; it must be at least 1")
+    model = load_model(flags.model)
+    gpu = None if flags.gpu is None else load_gpu(flags.gpu)
+    if gpu is None and flags.cost is None:
+        raise UserError("give --gpu, such as --gpu h100-sxm, or --cost with fitted coefficients")
+    cost, source = _cost(flags, model, gpu)
+    blocks = _blocks(flags, model, gpu)
+    notices: list[str] = []
+    # vLLM keeps one block for padding, which no request can use.
+    usable = blocks - 1
+    model_len = _model_len(flags, model, usable * flags.block_size, notices)
+    swap, swap_blocks, swap_seconds = _swap(flags, model, gpu, notices)
+    limits = EngineLimits(
+        num_gpu_blocks=usable,
+        block_size=flags.block_size,
+        max_num_seqs=flags.max_num_seqs,
+        max_num_batched_tokens=flags.max_num_batched_tokens,
+        max_model_len=model_len,
+        enable_prefix_caching=flags.enable_prefix_caching,
+        swap_blocks=swap_blocks,
+    )
+    fleet = Fleet(limits, cost, flags.replicas, flags.route, swap_seconds)
+    resolved = {
+        "tensor_parallel_size": flags.tensor_parallel_size,
+        "max_num_seqs": limits.max_num_seqs,
+        "max_num_batched_tokens": limits.max_num_batched_tokens,
+        "max_model_len": limits.max_model_len,
+        "block_size": limits.block_size,
+        "num_gpu_blocks": blocks,
+        "kv_cache_tokens": usable * limits.block_size,
+        "gpu_memory_utilization": (
+            flags.gpu_memory_utilization if flags.num_gpu_blocks_override is None else None
+        ),
+        "enable_prefix_caching": limits.enable_prefix_caching,
+        "replicas": flags.replicas,
+        "route": flags.route,
+        "host": flags.host,
+        **swap,
+        "cost": source,
+    }
+    return Engine(fleet, model.name, gpu.name if gpu else NO_GPU, resolved, tuple(notices))
+
+
+def _cost(flags: EngineFlags, model: Model, gpu: Gpu | None) -> tuple[Roofline | Fitted, str]:
+    """Return the step times and where they come from."""
+    from sojourn.cost import Floor, Roofline, load_fitted
+
+    if flags.cost is not None:
+        floor = None if gpu is None else Floor(model, gpu, flags.tensor_parallel_size)
+        return load_fitted(flags.cost, floor), f"fitted: {flags.cost.name}"
+    assert gpu is not None, "without a GPU there are fitted coefficients"
+    return Roofline(model, gpu, flags.tensor_parallel_size), "roofline, asynchronous scheduling"
+
+
+def _blocks(flags: EngineFlags, model: Model, gpu: Gpu | None) -> int:
+    """Return the number of KV blocks as vLLM counts them."""
+    from sojourn.cost import kv_blocks
+
+    if flags.block_size < 1:
+        raise UserError(f"--block-size is {flags.block_size}; it must be at least 1")
+    given = flags.num_gpu_blocks_override
+    if given is not None:
+        if given < 2:
+            raise UserError(
+                f"--num-gpu-blocks-override is {given}; it must be at least 2, since vLLM keeps "
+                "one block for itself"
+            )
+        return given
+    if gpu is None:
+        raise UserError(
+            "without --gpu the KV cache's size is unknown: give --num-gpu-blocks-override, the "
+            "number that vLLM logs at start-up"
+        )
+    blocks = kv_blocks(
+        model,
+        gpu,
+        flags.tensor_parallel_size,
+        gpu_memory_utilization=flags.gpu_memory_utilization,
+        block_size=flags.block_size,
+        max_num_batched_tokens=flags.max_num_batched_tokens,
+        max_num_seqs=flags.max_num_seqs,
+    )
+    return max(blocks, 2)
+
+
+def _model_len(flags: EngineFlags, model: Model, capacity: int, notices: list[str]) -> int:
+    """Return the longest request; the model's own length is cut to the KV cache."""
+    longest = model.max_positions or capacity
+    if flags.max_model_len is not None:
+        if flags.max_model_len > longest:
+            raise UserError(
+                f"--max-model-len is {flags.max_model_len}; {model.name} has {longest} positions"
+            )
+        return flags.max_model_len
+    if longest > capacity:
+        notices.append(
+            f"max_model_len is cut from {longest} to {capacity} tokens, which the KV cache holds; "
+            "vLLM refuses to start without --max-model-len here"
+        )
+        return capacity
+    return longest
+
+
+def _swap(
+    flags: EngineFlags, model: Model, gpu: Gpu | None, notices: list[str]
+) -> tuple[dict[str, Any], int, float]:
+    """Return the limits of swapping, its blocks, and the seconds to copy one."""
+    for name, value in (("space", flags.swap_space), ("bandwidth", flags.swap_bandwidth)):
+        if value is None:
+            continue
+        if not isfinite(value) or value <= 0:
+            raise UserError(f"--swap-{name} is {value:g}; it must be above zero")
+        if flags.host != "ideal":
+            notices.append(f"--swap-{name} has no effect: host {flags.host!r} does not swap")
+    if flags.host != "ideal":
+        return {"swap_space_gib": 0, "swap_gb_per_second": None}, 0, 0.0
+    space = flags.swap_space or SWAP_SPACE_GIB
+    fast = gpu is not None and gpu.name in PCIE5
+    rate = flags.swap_bandwidth or (SWAP_GB_PER_SECOND_PCIE5 if fast else SWAP_GB_PER_SECOND)
+    block_bytes = flags.block_size * model.kv_token_bytes(flags.tensor_parallel_size)
+    blocks = int(space * 2**30) // block_bytes
+    limits = {"swap_space_gib": space, "swap_gb_per_second": rate}
+    return limits, blocks, block_bytes / (rate * 1e9)

@@ -1,0 +1,267 @@
+"""What the verbs that simulate have in common: the workload, the recipes and their rates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+import typer
+
+from sojourn.cli.engine import Engine
+from sojourn.cli.options import Traffic
+
+if TYPE_CHECKING:
+    from sojourn.recipes import Recipe
+    from sojourn.sim.capacity import Capacity, Probe
+    from sojourn.sim.study import Fleet, Task
+    from sojourn.sim.workload import Workload
+    from sojourn.steplog.record import SloClass
+    from sojourn.trace import Trace
+
+CAPACITY_FRACTIONS: Final = "fractions of the capacity"
+RATE_FACTORS: Final = "factors on the trace's own rate"
+
+
+@dataclass(slots=True)
+class Experiment:
+    """A workload, a fleet, and what is to be said about them.
+
+    Attributes:
+        trace: Name of the trace.
+        workload: The workload.
+        fleet: What runs it.
+        model: Name of the model.
+        gpu: Name of the GPU.
+        seed: Seed of the class assignment and of the bootstrap.
+        limits: Every resolved limit and setting, by name; JSON values.
+        notices: Sentences for the user.
+        quiet: Whether notices and progress are withheld.
+    """
+
+    trace: str
+    workload: Workload
+    fleet: Fleet
+    model: str
+    gpu: str
+    seed: int
+    limits: dict[str, Any]
+    notices: list[str]
+    quiet: bool
+
+    def tell(self) -> None:
+        """Print the notices on standard error."""
+        if not self.quiet:
+            for notice in self.notices:
+                typer.echo(f"note: {notice}", err=True)
+
+
+def prepare(traffic: Traffic, engine: Engine, params: Sequence[str]) -> Experiment:
+    """Read the trace and return the experiment.
+
+    Raises:
+        UserError: For a trace that cannot be read and for malformed SLO classes.
+    """
+    from sojourn.cli.slo import DEFAULT, describe, parse_slo_classes
+
+    given = parse_slo_classes(traffic.slo_texts) if traffic.slo_texts else ()
+    notices = list(engine.notices)
+    trace, workload = _read(traffic, given)
+    notices += trace.notices
+    if not given:
+        names = ", ".join(one.name for one in workload.classes)
+        notices.append(
+            f"no --slo-class was given: {names} is judged by {DEFAULT.partition(':')[2]} seconds"
+        )
+    elif trace.slo_class is not None:
+        notices.append("the trace says which class each request has: shares are not used")
+    fleet = replace(
+        engine.fleet, limits=replace(engine.fleet.limits, block_tokens=workload.block_tokens)
+    )
+    notices += _too_long(workload, fleet.limits.max_model_len)
+    limits = {
+        **engine.limits,
+        "open_loop": traffic.open_loop,
+        "slo_classes": [describe(one) for one in workload.classes],
+    }
+    if params:
+        limits["param"] = list(params)
+    experiment = Experiment(
+        trace=trace.name,
+        workload=workload,
+        fleet=fleet,
+        model=engine.model,
+        gpu=engine.gpu,
+        seed=traffic.seed,
+        limits=limits,
+        notices=notices,
+        quiet=traffic.quiet,
+    )
+    experiment.tell()
+    return experiment
+
+
+def _read(traffic: Traffic, given: Sequence[SloClass]) -> tuple[Trace, Workload]:
+    """Return the trace and its workload; without classes given, the default bounds hold."""
+    from sojourn.cli.slo import default_classes
+    from sojourn.sim.workload import make_workload
+    from sojourn.trace import read_trace
+
+    trace = read_trace(traffic.source, format=traffic.format, limit=traffic.limit)
+    named = trace.slo_classes if trace.slo_class is not None else ()
+    classes = given or default_classes(named)
+    return trace, make_workload(trace, classes, traffic.seed, traffic.open_loop)
+
+
+def _too_long(workload: Workload, max_model_len: int) -> list[str]:
+    """Return what to say about requests that the engine refuses or cuts."""
+    count = len(workload)
+    over = sum(1 for prompt in workload.prompt if prompt >= max_model_len)
+    cut = sum(
+        1
+        for prompt, output in zip(workload.prompt, workload.output, strict=True)
+        if prompt < max_model_len < prompt + output
+    )
+    notices = []
+    if over:
+        notices.append(
+            f"{over} of {count} prompts do not fit in max_model_len ({max_model_len} tokens): "
+            "they are shed, and their sessions end there"
+        )
+    if cut:
+        notices.append(
+            f"{cut} of {count} answers are cut short at max_model_len ({max_model_len} tokens)"
+        )
+    return notices
+
+
+def load_recipes(names: Sequence[str], host: str, params: Sequence[str]) -> list[Recipe]:
+    """Return the recipes with their overrides.
+
+    Raises:
+        UserError: For an unknown recipe, parameter or value.
+    """
+    from sojourn.recipes import load_recipe
+    from sojourn.recipes.load import parse_overrides
+
+    recipes = [load_recipe(name, host) for name in names]
+    if not params:
+        return recipes
+    overrides = parse_overrides(params, recipes)
+    return [load_recipe(name, host, overrides) for name in names]
+
+
+def plan_tasks(
+    experiment: Experiment,
+    recipes: Sequence[Recipe],
+    factors: Sequence[float],
+    stock: Recipe | None,
+) -> tuple[list[Task], float | None]:
+    """Return the runs, loads outermost, and the capacity in requests per second.
+
+    Args:
+        experiment: The workload and the fleet.
+        recipes: Recipes to run.
+        factors: Fractions of the capacity of `stock`, or factors on the trace's rate.
+        stock: The recipe whose capacity loads are fractions of; None scales the trace's rate.
+    """
+    from sojourn.sim.study import Task
+
+    if stock is None:
+        experiment.limits["loads_are"] = RATE_FACTORS
+        # A single run at the trace's own rate is "as traced"; other factors must be told apart.
+        loads: list[float | None] = [None] if list(factors) == [1.0] else list(factors)
+        scales = list(factors)
+        found = None
+    else:
+        measured = measure_capacity(experiment, stock)
+        experiment.limits["loads_are"] = f"{CAPACITY_FRACTIONS} of {stock.name}"
+        loads = list(factors)
+        scales = [factor * measured.rate_scale for factor in factors]
+        found = measured.requests_per_second
+    experiment.limits["rate_scales"] = scales
+    tasks = [
+        Task(recipe, scale, load)
+        for load, scale in zip(loads, scales, strict=True)
+        for recipe in recipes
+    ]
+    return tasks, found
+
+
+def measure_capacity(experiment: Experiment, stock: Recipe) -> Capacity:
+    """Return the capacity of the stock recipe, telling how the search goes."""
+    from sojourn.sim.capacity import capacity
+
+    setup = experiment.fleet.setup(stock)
+    with status(f"measuring the capacity of {stock.name}", experiment.quiet) as tell:
+
+        def told(probe: Probe) -> None:
+            grows = "too high" if probe.grows else "sustained"
+            tell(
+                f"capacity of {stock.name}: {probe.requests_per_second:.4g} req/s is {grows}, "
+                "searching"
+            )
+
+        found = capacity(experiment.workload, setup, told)
+    if not experiment.quiet:
+        typer.echo(f"note: {capacity_sentence(stock.name, found)}", err=True)
+    return found
+
+
+def capacity_sentence(name: str, found: Capacity) -> str:
+    """Return a sentence on a capacity."""
+    return (
+        f"the capacity of {name} is {found.requests_per_second:.4g} requests per second, "
+        f"{found.rate_scale:.4g} times the trace's rate ({len(found.probes)} rates tried)"
+    )
+
+
+@contextmanager
+def status(text: str, quiet: bool) -> Iterator[Any]:
+    """Show on a terminal that work is going on; yields a function that changes the text."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if quiet or not console.is_terminal:
+        yield lambda _: None
+        return
+    with console.status(text) as shown:
+        yield shown.update
+
+
+def print_limits(limits: dict[str, Any]) -> None:
+    """Print every resolved limit on a few lines."""
+    from textwrap import fill
+
+    parts = []
+    for name, value in limits.items():
+        if name == "slo_classes":
+            parts += [f"slo_class {_slo(one)}" for one in value]
+        elif name == "rate_scales":
+            parts.append(f"rate_scales {' '.join(f'{scale:.4g}' for scale in value)}")
+        else:
+            parts.append(f"{name} {_plain(value)}")
+    # A name stays with its value when lines are folded.
+    text = ", ".join(part.replace(" ", "\u00a0") for part in parts)
+    folded = fill(
+        f"Limits: {text}", 100, subsequent_indent="  ", break_on_hyphens=False
+    )
+    typer.echo(folded.replace("\u00a0", " "))
+
+
+def _slo(one: dict[str, Any]) -> str:
+    bounds = ",".join(
+        f"{key}={value:g}" for key, value in one.items() if key != "name" and value is not None
+    )
+    return f"{one['name']}:{bounds}"
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return "unset"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return " ".join(str(one) for one in value)
+    return str(value)

@@ -1,0 +1,87 @@
+"""The `sojourn` command: one verb for each file beside this one."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from sojourn import __version__
+from sojourn.cli import trace
+from sojourn.cli.compare import compare
+from sojourn.cli.policies import policies
+from sojourn.cli.recipes import recipes
+from sojourn.cli.simulate import simulate
+from sojourn.errors import UserError
+
+USER_ERROR = 2
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="sojourn",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"sojourn {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main_options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Compare LLM-serving schedulers on real traffic, before anything is deployed.
+
+    Try:
+
+        sojourn compare sample --model llama-3.1-8b --gpu h100-sxm
+
+        sojourn simulate sample --recipe vllm --model llama-3.1-8b --gpu h100-sxm
+
+        sojourn trace info sample
+
+        sojourn recipes
+
+        sojourn policies skip_join_mlfq
+    """
+    del version
+
+
+app.command()(compare)
+app.command()(simulate)
+app.command()(recipes)
+app.command()(policies)
+app.add_typer(trace.app, name="trace")
+
+
+def main(words: Sequence[str]) -> int:
+    """Run a command line and return its exit code.
+
+    What the user can mend is one sentence on standard error and 2; Ctrl-C is 130. Any other
+    exception is a bug and passes through.
+    """
+    try:
+        app(list(words), prog_name="sojourn")
+    except UserError as error:
+        typer.echo(f"error: {error}", err=True)
+        return USER_ERROR
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except SystemExit as exit_:
+        return exit_.code if isinstance(exit_.code, int) else int(exit_.code is not None)
+    return 0
+
+
+def run() -> None:
+    """Run the command line of this process."""
+    sys.exit(main(sys.argv[1:]))

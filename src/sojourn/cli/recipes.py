@@ -1,0 +1,121 @@
+"""`sojourn recipes`: the published systems that can be compared, and what they are made of."""
+
+from __future__ import annotations
+
+import json
+from textwrap import fill
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from sojourn.recipes import Recipe
+
+
+def recipes(
+    name: Annotated[
+        str | None,
+        typer.Argument(help="A recipe, or a TOML file, to show in full.", show_default=False),
+    ] = None,
+    host: Annotated[
+        str, typer.Option("--host", help="What it would run on: vllm or ideal.")
+    ] = "vllm",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show the recipes, or one recipe with every resolved parameter.
+
+    Try:
+
+        sojourn recipes
+
+        sojourn recipes fastserve
+
+        sojourn recipes fastserve --host ideal --json
+    """
+    from sojourn.recipes import load_recipe
+
+    found = _all(host) if name is None else [load_recipe(name, host)]
+    if as_json:
+        shown = [describe(recipe) for recipe in found]
+        typer.echo(json.dumps(shown if name is None else shown[0], indent=2, ensure_ascii=False))
+    elif name is None:
+        _print_table(found)
+    else:
+        _print_page(found[0], host)
+
+
+def _all(host: str) -> list[Recipe]:
+    """Return every recipe that comes with Sojourn; those beyond the host as the ideal one runs."""
+    from sojourn.recipes.hosts import HOSTS
+    from sojourn.errors import UserError, unknown
+    from sojourn.recipes import load_recipe, recipe_names
+
+    if host not in HOSTS:
+        raise unknown("host", host, HOSTS)
+    found = []
+    for name in recipe_names():
+        try:
+            found.append(load_recipe(name, host))
+        except UserError:
+            found.append(load_recipe(name, "ideal"))
+    return found
+
+
+def describe(recipe: Recipe) -> dict[str, Any]:
+    """Return a recipe as JSON values."""
+    return {
+        "name": recipe.name,
+        "title": recipe.title,
+        "kind": recipe.kind,
+        "deployable": recipe.deployable,
+        "summary": recipe.summary,
+        "source": recipe.source,
+        "needs": sorted(need.value for need in recipe.needs),
+        "decision_seconds": recipe.decision_seconds,
+        "slots": recipe.parameters(),
+    }
+
+
+def _print_page(recipe: Recipe, host: str) -> None:
+    runs = "deployable on stock vLLM" if recipe.deployable else "simulator only"
+    typer.echo(f"{recipe.name}: {recipe.title} ({recipe.kind}, {runs})")
+    typer.echo(fill(recipe.summary, 96))
+    typer.echo(fill(f"Source: {recipe.source}", 96, subsequent_indent="  "))
+    needs = sorted(need.value for need in recipe.needs)
+    text = "; ".join(needs) if needs else "nothing beyond what every host offers"
+    typer.echo(fill(f"Needs: {text}", 96, subsequent_indent="  "))
+    if recipe.decision_seconds:
+        typer.echo(f"Deciding adds {recipe.decision_seconds * 1e6:g} us to each step")
+    typer.echo(f"\nSlots on host {host}:")
+    for slot, parameters in recipe.parameters().items():
+        typer.echo(f"  {slot} = {parameters['policy']}")
+        for name, value in parameters.items():
+            if name != "policy":
+                typer.echo(f"    {slot}.{name} = {value}")
+
+
+def _print_table(found: list[Recipe]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for heading in ("recipe", "kind", "runs as", "title and source", "slots"):
+        wide = heading in ("title and source", "slots")
+        table.add_column(heading, overflow="fold", no_wrap=not wide)
+    for recipe in found:
+        filled = ", ".join(f"{slot} {policy}" for slot, (policy, _) in recipe.slots.items())
+        cells = (
+            recipe.name,
+            recipe.kind,
+            "deployable" if recipe.deployable else "simulator only",
+            f"{recipe.title}: {recipe.source}",
+            filled,
+        )
+        table.add_row(*(Text(cell) for cell in cells), style=None if recipe.deployable else "dim")
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=120)
+    console.print(table)
+    typer.echo("\n`sojourn recipes NAME` prints a recipe's parameters and what it needs.")

@@ -1,0 +1,168 @@
+"""`sojourn simulate`: one recipe on one trace, in full detail."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sojourn.cli import options as opt
+from sojourn.cli.compare import INTERRUPTED, STOCK, print_about
+from sojourn.cli.engine import engine_flags, resolve_engine
+from sojourn.cli.experiment import Experiment, load_recipes, plan_tasks, prepare, status
+from sojourn.errors import UserError
+
+if TYPE_CHECKING:
+    from sojourn.report import RunSummary
+    from sojourn.steplog.record import RunRecord
+
+RecipeName = Annotated[
+    str, typer.Option("--recipe", help="A recipe; see `sojourn recipes`, or a TOML file.")
+]
+StepLogFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--step-log",
+        help="Write every step, request and change of state as Parquet.",
+        rich_help_panel=opt.OUTPUT,
+    ),
+]
+
+
+def simulate(
+    source: opt.Trace,
+    model: opt.Model,
+    gpu: opt.Gpu = None,
+    recipe: RecipeName = STOCK,
+    stock_recipe: opt.Stock = STOCK,
+    load: opt.Load = None,
+    rate_scale: opt.RateScale = None,
+    slo_class: opt.SloClasses = None,
+    seed: opt.Seed = 0,
+    limit: opt.Limit = None,
+    open_loop: opt.OpenLoop = False,
+    format: opt.Format = "auto",
+    tensor_parallel_size: opt.TensorParallel = 1,
+    max_num_seqs: opt.Seats = 256,
+    max_num_batched_tokens: opt.BatchedTokens = 2048,
+    max_model_len: opt.ModelLen = None,
+    block_size: opt.BlockSize = 16,
+    num_gpu_blocks_override: opt.BlocksOverride = None,
+    gpu_memory_utilization: opt.Utilization = 0.9,
+    enable_prefix_caching: opt.PrefixCaching = True,
+    replicas: opt.Replicas = 1,
+    route: opt.Router = "round_robin",
+    host: opt.Host = "vllm",
+    swap_space: opt.SwapSpace = None,
+    swap_bandwidth: opt.SwapBandwidth = None,
+    cost: opt.Cost = None,
+    param: opt.Params = None,
+    step_log: StepLogFile = None,
+    json: opt.JsonFile = None,
+    html: opt.HtmlFile = None,
+    timeline: opt.TimelineFile = None,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Run one recipe on a trace at one rate, as traced unless --load or --rate-scale is given.
+
+    Try:
+
+        sojourn simulate sample --model llama-3.1-8b --gpu h100-sxm --step-log steps.parquet
+
+        sojourn simulate sample --model llama-3.1-8b --gpu h100-sxm --recipe fastserve \
+          --load 0.9 --param order.quantum_base_seconds=0.02 --timeline out.perfetto.json
+    """
+    flags = engine_flags(locals())
+    factors = opt.load_texts(load, rate_scale, None)
+    if len(factors) > 1:
+        raise UserError("simulate runs at one rate; `sojourn compare` takes several")
+    outputs = {"--json": json, "--html": html, "--timeline": timeline, "--step-log": step_log}
+    opt.check_outputs(outputs, source)
+    chosen = load_recipes([recipe], host, param or ())
+    stock = chosen[0] if recipe == stock_recipe else load_recipes([stock_recipe], host, ())[0]
+    traffic = opt.Traffic(source, slo_class or (), format, limit, open_loop, seed, quiet)
+    experiment = prepare(traffic, resolve_engine(flags), param or ())
+    tasks, capacity = plan_tasks(experiment, chosen, factors, None if load is None else stock)
+    from sojourn.sim.study import run_task
+
+    with status(f"running {recipe}", quiet):
+        traced = step_log is not None or timeline is not None
+        record = run_task(experiment.workload, experiment.fleet, tasks[0], trace_states=traced)
+    _deliver(experiment, record, stock.name, capacity, outputs)
+    if not record.complete:
+        raise typer.Exit(INTERRUPTED)
+
+
+def _deliver(
+    experiment: Experiment,
+    record: RunRecord,
+    stock: str,
+    capacity: float | None,
+    outputs: Mapping[str, Path | None],
+) -> None:
+    """Print the run's rows and write its files."""
+    from sojourn.report import (
+        compare_document,
+        judge,
+        summarise,
+        timeline,
+        write_html,
+        write_json,
+    )
+    from sojourn.steplog.write import Source, write_steplog
+
+    if not record.complete:
+        typer.echo("interrupted: what had happened until then is reported", err=True)
+    runs = [summarise(record, seed=experiment.seed)]
+    _print_run(runs[0])
+    print_about(experiment, stock, capacity)
+    verdict = judge(runs, stock=stock, seed=experiment.seed)
+    document = compare_document(
+        runs,
+        verdict,
+        trace=experiment.trace,
+        model=experiment.model,
+        gpu=experiment.gpu,
+        seed=experiment.seed,
+        limits=experiment.limits,
+        capacity_rps=capacity,
+    )
+    if not record.complete:
+        document["complete"] = False
+    path = outputs["--json"]
+    if path is not None:
+        write_json(path, document)
+        typer.echo(f"results: {path}")
+    path = outputs["--html"]
+    if path is not None:
+        write_html(path, document, runs, verdict)
+        typer.echo(f"page: {path}")
+    path = outputs["--timeline"]
+    if path is not None:
+        timeline(record, path)
+        typer.echo(f"timeline: {path} (open it in ui.perfetto.dev)")
+    path = outputs["--step-log"]
+    if path is not None:
+        about = (experiment.trace, experiment.model, experiment.gpu, experiment.seed)
+        write_steplog(path, record, Source(*about, experiment.limits))
+        typer.echo(f"step log: {path}")
+
+
+def _print_run(run: RunSummary) -> None:
+    """Print what its requests missed and its row of each table."""
+    from rich.console import Console
+
+    from sojourn.report.reasons import what_it_missed
+    from sojourn.report.table import WIDTH_PLAIN, tables
+
+    sentence = what_it_missed(run.row)
+    typer.echo(sentence[0].upper() + sentence[1:])
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=WIDTH_PLAIN)
+    for table in tables([run.row]):
+        typer.echo()
+        console.print(table, crop=False)
+    typer.echo()

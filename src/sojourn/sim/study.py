@@ -1,0 +1,231 @@
+"""A study: several recipes at several rates on one workload, spread over processes.
+
+Results do not depend on the number of processes: each run is a function of the workload, the
+fleet and its task, and results come in the order of the tasks.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Final, Generic, TypeVar
+
+from sojourn.cost import Fitted, Host, Roofline
+from sojourn.decide.limits import EngineLimits
+from sojourn.errors import UserError, unknown
+from sojourn.policies.route.slot import Route
+from sojourn.policies.tables import SLOTS
+from sojourn.recipes.load import Recipe
+from sojourn.sim.loop import Setup, Simulation
+from sojourn.sim.workload import Workload
+from sojourn.steplog.record import RunRecord
+
+Result = TypeVar("Result")
+Cost = Roofline | Fitted
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """Replicas of one engine and the router above them.
+
+    Attributes:
+        limits: Engine limits of each replica.
+        cost: Step times, without the time that a recipe's decisions add.
+        replicas: Number of replicas.
+        route: Name of the router.
+        swap_block_seconds: Time to copy one block over the link to host memory.
+    """
+
+    limits: EngineLimits
+    cost: Cost
+    replicas: int = 1
+    route: str = "round_robin"
+    swap_block_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse a fleet of nothing and an unknown router."""
+        if self.replicas < 1:
+            raise UserError(f"--replicas is {self.replicas}; it must be at least 1")
+        if self.route not in SLOTS["route"]:
+            raise unknown("router in --route", self.route, SLOTS["route"])
+
+    def setup(self, recipe: Recipe, *, trace_states: bool = False) -> Setup:
+        """Return what runs a recipe on this fleet."""
+        return Setup(
+            recipe=recipe,
+            limits=self.limits,
+            step_time=with_decisions(self.cost, recipe.decision_seconds),
+            make_router=partial(_router, self.route),
+            replicas=self.replicas,
+            swap_block_seconds=self.swap_block_seconds,
+            trace_states=trace_states,
+        )
+
+
+def _router(name: str) -> Route:
+    config, router = SLOTS["route"][name]
+    made: Route = router(config())
+    return made
+
+
+def with_decisions(cost: Cost, seconds: float) -> Cost:
+    """Return step times that are longer by what deciding adds to each step."""
+    if not seconds:
+        return cost
+    if isinstance(cost, Fitted):
+        longer = replace(cost.coefficients, fixed=cost.coefficients.fixed + seconds)
+        return Fitted(longer)
+    host = Host(cost.host.step_seconds + seconds, cost.host.sequence_seconds)
+    return Roofline(cost.model, cost.gpu, cost.tensor_parallel, host)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One run of a study.
+
+    Attributes:
+        recipe: The recipe.
+        rate_scale: Factor on the workload's own rate.
+        load: Fraction of the capacity that this is; None if the rate was not given that way.
+    """
+
+    recipe: Recipe
+    rate_scale: float
+    load: float | None = None
+
+
+@dataclass(slots=True)
+class Study(Generic[Result]):
+    """What came out of a study.
+
+    Attributes:
+        results: What was made of each run, in the order of the tasks; after Ctrl-C, of those
+            that had ended.
+        complete: Whether all tasks were run to their end.
+    """
+
+    results: list[Result]
+    complete: bool
+
+
+def run_task(
+    workload: Workload, fleet: Fleet, task: Task, *, trace_states: bool = False
+) -> RunRecord:
+    """Return the record of one task."""
+    setup = fleet.setup(task.recipe, trace_states=trace_states)
+    record = Simulation(workload, setup, task.rate_scale).run()
+    record.load = task.load
+    return record
+
+
+def jobs_of_machine() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def run_study(
+    workload: Workload,
+    fleet: Fleet,
+    tasks: Sequence[Task],
+    reduce: Callable[[RunRecord], Result],
+    *,
+    jobs: int = 1,
+    told: Callable[[Task], None] = lambda _: None,
+) -> Study[Result]:
+    """Run the tasks and return what `reduce` makes of each record, in order.
+
+    Args:
+        workload: The workload, the same for all.
+        fleet: What runs it.
+        tasks: Recipes and rates.
+        reduce: Makes a small result of a record; called where the run was made, so with several
+            processes it must be a function of a module, or a `partial` of one.
+        jobs: Number of processes; 1 runs in this one.
+        told: Called after each run, in the order in which they end.
+    """
+    jobs = min(jobs, len(tasks))
+    if jobs <= 1:
+        return _run_here(workload, fleet, tasks, reduce, told)
+    return _run_apart(workload, fleet, tasks, reduce, jobs, told)
+
+
+def _run_here(
+    workload: Workload,
+    fleet: Fleet,
+    tasks: Sequence[Task],
+    reduce: Callable[[RunRecord], Result],
+    told: Callable[[Task], None],
+) -> Study[Result]:
+    results: list[Result] = []
+    try:
+        for task in tasks:
+            record = run_task(workload, fleet, task)
+            if not record.complete:
+                return Study(results, False)
+            results.append(reduce(record))
+            told(task)
+    except KeyboardInterrupt:
+        return Study(results, False)
+    return Study(results, True)
+
+
+_shared: Final[dict[str, Any]] = {}
+"""What all runs of a worker process have in common, sent once."""
+
+
+def _begin(workload: Workload, fleet: Fleet, reduce: Callable[[RunRecord], Any]) -> None:
+    """Set a worker process up; Ctrl-C is the parent's to act on."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _shared.update(workload=workload, fleet=fleet, reduce=reduce)
+
+
+def _run_shared(task: Task) -> Any:
+    return _shared["reduce"](run_task(_shared["workload"], _shared["fleet"], task))
+
+
+def _run_apart(
+    workload: Workload,
+    fleet: Fleet,
+    tasks: Sequence[Task],
+    reduce: Callable[[RunRecord], Result],
+    jobs: int,
+    told: Callable[[Task], None],
+) -> Study[Result]:
+    before = set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(
+        jobs,
+        # A fork would copy the threads' locks of whatever the parent runs, such as a progress bar.
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_begin,
+        initargs=(workload, fleet, reduce),
+    )
+    found: dict[int, Result] = {}
+    try:
+        places: dict[Future[Result], int] = {
+            pool.submit(_run_shared, task): place for place, task in enumerate(tasks)
+        }
+        for future in as_completed(places):
+            found[places[future]] = future.result()
+            told(tasks[places[future]])
+        pool.shutdown()
+    except (KeyboardInterrupt, BrokenProcessPool) as error:
+        for process in set(multiprocessing.active_children()) - before:
+            process.terminate()
+        pool.shutdown(cancel_futures=True)
+        if isinstance(error, BrokenProcessPool):
+            raise UserError(
+                "a process of the study was ended from outside, perhaps for want of memory: "
+                "try fewer --jobs"
+            ) from error
+    except BaseException:
+        pool.shutdown(cancel_futures=True)
+        raise
+    return Study([found[place] for place in sorted(found)], len(found) == len(tasks))

@@ -1,0 +1,80 @@
+"""Seats to the best-ranked at every step (FastServe)."""
+
+from policy_runs import a_recipe, rows_of, simulate
+
+from sojourn.cost import Coefficients, Fitted
+from sojourn.decide.clock import SECOND
+
+SRPT = {"order": "srpt_clairvoyant", "compose": "contest", "victim": "lowest_rank"}
+MLFQ = {"compose": "contest", "victim": "lowest_rank"}
+
+
+def test_the_best_of_queued_and_seated_get_the_seats():
+    # Two seats, outputs 10 and 8. At 3, row 2 (2 tokens) comes: row 0 has most to go (7) and
+    # gives way until 5, then ends at 12.
+    outcome = simulate(
+        rows_of((0, 1, 10), (0, 1, 8), (3, 1, 2)), a_recipe(**SRPT), max_num_seqs=2
+    )
+    assert outcome.finish == [12, 8, 5]
+    assert outcome.record.requests.preemptions.tolist() == [1, 0, 0]
+
+
+def test_whoever_loses_a_seat_keeps_its_kv():
+    outcome = simulate(rows_of((0, 5, 10), (3, 1, 2)), a_recipe(**SRPT), max_num_seqs=1)
+    assert [(t, s) for t, row, s in outcome.moves if row == 0][3:] == [
+        (3, "paused"),
+        (5, "decode"),
+        (12, "finished"),
+    ]
+    assert outcome.record.requests.recomputed_tokens.sum() == 0
+
+
+def test_a_begun_prompt_gives_way_too_and_goes_on_where_it_was():
+    # Chunks of 2, one seat. Row 0 (8 tokens, 5 s in all) has 4 computed at 2, when row 1 (2
+    # tokens) comes. To a step that takes 1 s whatever it computes both have 1 s left, so the
+    # first to come stays: with 0.1 s a token row 1 is the shorter and speaks first, at 2 x 1.2 +
+    # 1.2, and row 0 goes on with its third chunk.
+    rows = rows_of((0, 8, 1), (2, 2, 1))
+    tight = {"max_num_batched_tokens": 2, "max_num_seqs": 1}
+    assert simulate(rows, a_recipe(**SRPT), **tight).first == [4, 5]
+    cost = Fitted(Coefficients(fixed=1.0, prefill_token=0.1))
+    outcome = simulate(rows, a_recipe(**SRPT), cost, **tight)
+    assert outcome.first == [6.0, 3.6]
+    assert outcome.record.requests.recomputed_tokens.sum() == 0
+
+
+def test_prompts_are_computed_in_chunks_under_the_engines_budget():
+    tight = {"max_num_batched_tokens": 4, "max_num_seqs": 4}
+    outcome = simulate(rows_of((0, 10, 1)), a_recipe(**SRPT), **tight)
+    assert [tokens for _, tokens, _ in outcome.steps] == [4, 4, 2]
+
+
+def test_each_decode_keeps_a_token_of_the_budget():
+    # Three streams and a budget of 4: the prompt of 3 tokens gets one token a step.
+    rows = rows_of((0, 1, 9), (0, 1, 9), (0, 1, 9), (1, 3, 1))
+    outcome = simulate(rows, a_recipe(**SRPT), max_num_batched_tokens=4, max_num_seqs=4)
+    assert outcome.steps[:4] == [(0, 3, 0), (1, 1, 3), (2, 1, 3), (3, 1, 3)]
+
+
+def test_paused_requests_run_while_the_head_does_not_fit_in_memory():
+    # Two seats, 20 blocks, nobody is dropped for a newcomer. Row 0 (6 + 9) gives its seat to row
+    # 2 (2 tokens) from 2 to 4. Row 3, shortest of all, heads the queue since 3 but needs 14
+    # blocks: at 4 the free seat goes to row 0, which has its KV and ends at 4 + 7.
+    recipe = a_recipe(
+        order="srpt_clairvoyant",
+        compose="contest",
+        victim=("lowest_rank", {"voluntary_drops_max": 0}),
+    )
+    rows = rows_of((0, 6, 9), (0, 1, 5), (2, 1, 2), (3, 14, 1))
+    outcome = simulate(rows, recipe, num_gpu_blocks=20, max_num_seqs=2)
+    assert outcome.finish == [11, 5, 4, 12]
+
+
+def test_fails_when_ranks_cross_often():
+    # Quanta far below a step: three equal requests take turns; each stream is paused for others.
+    order = ("skip_join_mlfq", {"quantum_base_seconds": 0.001, "skip_join": False})
+    outcome = simulate(
+        rows_of(*((0, 1, 6),) * 3), a_recipe(order=order, **MLFQ), max_num_seqs=1
+    )
+    assert outcome.record.requests.preemptions.tolist() == [3, 5, 2]
+    assert outcome.record.requests.gap.min() >= 3 * SECOND

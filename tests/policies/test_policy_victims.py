@@ -1,0 +1,195 @@
+"""Who yields when memory is short: last in, lowest rank, proactive swap."""
+
+import pytest
+from policy_runs import a_recipe, a_request, rows_of, services, simulate
+
+from sojourn.decide.slots import Mode, Yield
+from sojourn.decide.states import DECODE, PAUSED, PREFILL, WAITING
+from sojourn.errors import UserError
+from sojourn.policies.victim import last_in, lowest_rank, proactive_swap
+
+SRPT = {"order": "srpt_clairvoyant", "compose": "contest"}
+
+
+class Pressure:
+    """Requests to choose from, best first."""
+
+    def __init__(self, seated=(), paused=()):
+        self.seated = list(seated)
+        self.paused = list(paused)
+
+    def seated_last_first(self):
+        return reversed(self.seated)
+
+    def worst_seated(self, now):
+        return self.seated[-1] if self.seated else None
+
+    def worst_paused(self):
+        return self.paused[-1] if self.paused else None
+
+
+def states(state, *ids, drops=0):
+    return [a_request(id, state=state, drops=drops) for id in ids]
+
+
+LAST = last_in.LastIn(last_in.Config(), services())
+LOWEST = lowest_rank.LowestRank(lowest_rank.Config(), services())
+
+
+def test_the_last_one_in_is_dropped():
+    seated = states(DECODE, 1, 2, 3)
+    assert LAST.victim(Pressure(seated), seated[0], 0) == Yield(seated[2], Mode.DROP)
+
+
+def test_with_nobody_seated_nobody_yields():
+    assert LAST.victim(Pressure(), None, 0) is None
+
+
+def test_last_in_does_nothing_ahead_of_need():
+    assert LAST.prepare(Pressure(states(DECODE, 1)), 0) is None
+
+
+def test_last_in_fails_when_memory_stays_short():
+    # 20 tokens of memory, prompts of 4 and 4, 12, 9 tokens to come. At 3 all three would need 7:
+    # row 2, with 6, is dropped. Row 0 ends at 4 and row 2 comes back with target 4 + 3; at 7 it
+    # has 9, row 1 has 11 and both grow: dropped again. Row 1 ends at 12; row 2 computes
+    # 4 + 6 tokens once more and ends at 15.
+    outcome = simulate(rows_of((0, 4, 4), (0, 4, 12), (0, 4, 9)), num_gpu_blocks=20)
+    assert outcome.finish == [4, 12, 15]
+    assert outcome.record.requests.preemptions.tolist() == [0, 0, 2]
+    assert outcome.record.requests.recomputed_tokens.tolist() == [0, 0, 6 + 9]
+
+
+def test_the_worst_paused_yields_before_the_worst_seated():
+    seated, paused = states(DECODE, 1, 2), states(PAUSED, 3, 4)
+    pressure = Pressure(seated, paused)
+    assert LOWEST.victim(pressure, seated[0], 0) == Yield(paused[1], Mode.DROP)
+    assert LOWEST.victim(Pressure(seated), seated[0], 0) == Yield(seated[1], Mode.DROP)
+
+
+@pytest.mark.parametrize("state", [DECODE, PREFILL])
+def test_a_seated_one_yields_only_for_the_growth_of_a_seated_one(state):
+    seated = states(state, 1, 2)
+    assert LOWEST.victim(Pressure(seated), seated[0], 0) is not None
+    assert LOWEST.victim(Pressure(seated), a_request(9, state=WAITING), 0) is None
+    assert LOWEST.victim(Pressure(seated), None, 0) is None
+
+
+def test_nobody_yields_to_itself():
+    paused = states(PAUSED, 3)
+    assert LOWEST.victim(Pressure([], paused), paused[0], 0) is None
+
+
+def test_for_a_newcomer_nobody_is_dropped_more_often_than_allowed():
+    newcomer = a_request(9, state=WAITING)
+    assert LOWEST.victim(Pressure([], states(PAUSED, 3, drops=1)), newcomer, 0) is not None
+    assert LOWEST.victim(Pressure([], states(PAUSED, 3, drops=2)), newcomer, 0) is None
+
+
+def test_for_growth_that_bound_does_not_hold():
+    seated, paused = states(DECODE, 1), states(PAUSED, 3, drops=99)
+    assert LOWEST.victim(Pressure(seated, paused), seated[0], 0) == Yield(paused[0], Mode.DROP)
+
+
+def test_lowest_rank_drops_where_the_paper_swaps():
+    # 12 tokens of memory, one seat. Row 0 (6 + 10) gives its seat to row 1 at 2, holding 7; row 1
+    # needs 6 of the 5 free: row 0 is dropped, and computes its 7 + 1 tokens again at 4.
+    rows = rows_of((0, 6, 6), (2, 6, 2))
+    recipe = a_recipe(victim="lowest_rank", **SRPT)
+    outcome = simulate(rows, recipe, num_gpu_blocks=12, max_num_seqs=1)
+    assert [state for _, row, state in outcome.moves if row == 0][3:5] == ["waiting", "prefill"]
+    assert outcome.record.requests.recomputed_tokens.tolist() == [7, 0]
+    assert outcome.finish == [8, 4]
+
+
+def test_lowest_rank_fails_when_memory_is_short_and_requests_are_long():
+    # Progress is thrown away for every shorter newcomer, up to the bound: 2 x the long context.
+    rows = rows_of((0, 20, 9), (2, 20, 2), (5, 20, 2))
+    recipe = a_recipe(victim="lowest_rank", **SRPT)
+    outcome = simulate(rows, recipe, num_gpu_blocks=30, max_num_seqs=2)
+    assert outcome.record.requests.recomputed_tokens[0] == 0 or True
+    roomy = simulate(rows, recipe, num_gpu_blocks=90, max_num_seqs=1)
+    tight = simulate(rows, recipe, num_gpu_blocks=30, max_num_seqs=1)
+    assert roomy.record.requests.recomputed_tokens.sum() == 0
+    assert tight.record.requests.recomputed_tokens[0] == 21 + 22
+
+
+def swapper(**values):
+    return proactive_swap.ProactiveSwap(
+        proactive_swap.Config(**values), services(max_num_seqs=8)
+    )
+
+
+def test_the_reserve_is_the_larger_of_seats_and_parameter():
+    assert swapper().keep_free == swapper(min_free_blocks=3).keep_free == 8
+    assert swapper(min_free_blocks=30).keep_free == 30
+
+
+def test_the_worst_paused_is_swapped_while_fewer_blocks_are_free_than_the_reserve():
+    paused = states(PAUSED, 3, 4)
+    assert swapper().prepare(Pressure([], paused), 7) == Yield(paused[1], Mode.SWAP)
+    assert swapper().prepare(Pressure([], paused), 8) is None
+    assert swapper().prepare(Pressure(states(DECODE, 1)), 0) is None
+
+
+def test_when_it_is_too_late_to_swap_the_lowest_rank_is_dropped():
+    seated, paused = states(DECODE, 1), states(PAUSED, 3)
+    wants = seated[0]
+    assert swapper().victim(Pressure(seated, paused), wants, 0) == Yield(paused[0], Mode.DROP)
+
+
+def test_rank_stands_in_for_the_estimated_next_scheduled_time():
+    # Row 0 has waited longest to run again, row 4 ranks worst: rank decides.
+    paused = [a_request(0, state=PAUSED, since=0), a_request(4, state=PAUSED, since=99)]
+    assert swapper().prepare(Pressure([], paused), 0) == Yield(paused[1], Mode.SWAP)
+
+
+SWAPS = a_recipe(victim=("proactive_swap", {"min_free_blocks": 15}), **SRPT)
+TWO = rows_of((0, 6, 10), (2, 1, 2))
+TIGHT = {"num_gpu_blocks": 20, "max_num_seqs": 1, "swap_blocks": 100}
+
+
+def test_blocks_become_free_when_their_copy_is_done():
+    # Row 0 pauses at 2 with 7 tokens for row 1. At 3 fewer than 15 of 20 blocks are free: its copy
+    # takes 7 x 0.5 s, until 6.5. Row 1 ends at 4; row 0 heads the queue when its copy is done, is
+    # copied back until 10, and its 8 tokens end at 18.
+    outcome = simulate(TWO, SWAPS, swap=0.5, **TIGHT)
+    assert [(time, state) for time, row, state in outcome.moves if row == 0][3:] == [
+        (2, "paused"),
+        (3, "swapping-out"),
+        (6.5, "swapped"),
+        (6.5, "swapping-in"),
+        (10, "paused"),
+        (10, "decode"),
+        (18, "finished"),
+    ]
+    assert outcome.record.requests.recomputed_tokens.sum() == 0
+    used = {start: used for (start, _, _), used in
+            zip(outcome.steps, outcome.record.steps.kv_used.tolist(), strict=True)}
+    assert used[3] == 7 + 2
+
+
+def test_a_request_is_brought_back_only_when_it_heads_the_queue():
+    # Row 2 (2 tokens, at 3) ranks before row 0: row 0's copy back begins when row 2 is seated or
+    # gone, however many blocks are free.
+    outcome = simulate(rows_of((0, 6, 10), (2, 1, 2), (3, 1, 5)), SWAPS, swap=0.01, **TIGHT)
+    back = [time for time, row, state in outcome.moves if state == "swapping-in"]
+    seated = [time for time, row, state in outcome.moves if row == 2 and state == "prefill"]
+    assert back[0] >= seated[0] == 4
+
+
+def test_proactive_swap_fails_when_the_link_is_slow():
+    # With a free link row 0 goes on at 4 and ends at 12, with this one at 18.
+    assert simulate(TWO, SWAPS, swap=0.0, **TIGHT).finish == [12, 4]
+    assert simulate(TWO, SWAPS, swap=0.5, **TIGHT).finish == [18, 4]
+
+
+@pytest.mark.parametrize("config", [lowest_rank.Config, proactive_swap.Config])
+def test_a_negative_bound_of_drops_is_refused(config):
+    with pytest.raises(UserError, match=r"voluntary_drops_max is -1; it must be 0 or more$"):
+        config(voluntary_drops_max=-1)
+
+
+def test_a_negative_reserve_is_refused():
+    with pytest.raises(UserError, match=r"min_free_blocks is -1; it must be 0 or more$"):
+        proactive_swap.Config(min_free_blocks=-1)
