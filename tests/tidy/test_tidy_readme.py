@@ -39,7 +39,7 @@ def test_first_screen_has_both_commands_and_the_output():
     screen = "\n".join(README.splitlines()[:FIRST_SCREEN_LINES])
     assert command("main") in screen
     assert command("tests") in screen
-    assert "<!-- output: end -->" in screen
+    assert "<!-- output: main" in screen
     assert "badge" not in README
 
 

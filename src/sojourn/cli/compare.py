@@ -13,7 +13,6 @@ import typer
 from sojourn.cli import options as opt
 from sojourn.cli.engine import engine_flags, resolve_engine
 from sojourn.cli.experiment import Experiment, load_recipes, plan_tasks, prepare, print_limits
-from sojourn.errors import UserError
 
 if TYPE_CHECKING:
     from sojourn.report import RunSummary
@@ -22,6 +21,24 @@ if TYPE_CHECKING:
 DEFAULT_RECIPES: Final = "vllm,vllm-v0,fastserve,slo-edf,vtc,srpt-clairvoyant"
 STOCK: Final = "vllm"
 INTERRUPTED: Final = 130
+
+
+EXAMPLES: Final = """\
+\b
+Try:
+  sojourn compare sample --model llama-3.1-8b --gpu h100-sxm
+
+\b
+  sojourn compare trace.parquet --model llama-3.1-8b --gpu h100-sxm \\
+    --recipes vllm,fastserve,slo-edf --load 0.8,1.2 \\
+    --slo-class interactive:share=0.7,ttft=0.5,tpot=0.05 \\
+    --slo-class batch:share=0.3,e2e=60 \\
+    --json out.json --html out.html --timeline out.perfetto.json
+
+\b
+  sojourn compare sample --model llama-3.1-8b --gpu l4 \\
+    --rate-scale 0.5,1 --max-num-seqs 64
+"""
 
 
 def compare(
@@ -58,19 +75,7 @@ def compare(
     timeline: opt.TimelineFile = None,
     quiet: opt.Quiet = False,
 ) -> None:
-    r"""Compare schedulers on a trace: a verdict, tables, and files to look further.
-
-    Try:
-
-        sojourn compare sample --model llama-3.1-8b --gpu h100-sxm
-
-        sojourn compare trace.parquet --model llama-3.1-8b --gpu h100-sxm \
-          --recipes vllm,fastserve,slo-edf --load 0.8,1.2 \
-          --slo-class interactive:share=0.7,ttft=0.5,tpot=0.05 --slo-class batch:e2e=60 \
-          --json out.json --html out.html --timeline out.perfetto.json
-
-        sojourn compare sample --model llama-3.1-8b --gpu l4 --rate-scale 0.5,1 --max-num-seqs 64
-    """
+    """Compare schedulers on a trace: a verdict, tables, and files to look further."""
     flags = engine_flags(locals())
     names = opt.split_names("--recipes", recipes)
     factors = opt.load_texts(load, rate_scale, opt.DEFAULT_LOADS)
@@ -82,9 +87,7 @@ def compare(
     stock = load_recipes([stock_recipe], host, ())[0] if at is None else chosen[at]
     traffic = opt.Traffic(source, slo_class or (), format, limit, open_loop, seed, quiet)
     experiment = prepare(traffic, resolve_engine(flags), param or ())
-    tasks, capacity = plan_tasks(
-        experiment, chosen, factors, stock if rate_scale is None else None
-    )
+    tasks, capacity = plan_tasks(experiment, chosen, factors, stock if rate_scale is None else None)
     study = _run(experiment, tasks, jobs)
     _deliver(experiment, study, stock.name, capacity, outputs)
     if timeline is not None and study.complete:
@@ -93,9 +96,7 @@ def compare(
         raise typer.Exit(INTERRUPTED)
 
 
-def _run(
-    experiment: Experiment, tasks: Sequence[Task], jobs: int | None
-) -> Study[RunSummary]:
+def _run(experiment: Experiment, tasks: Sequence[Task], jobs: int | None) -> Study[RunSummary]:
     """Run the tasks, with a bar on a terminal."""
     from sojourn.report import summarise
     from sojourn.sim.study import jobs_of_machine, run_study

@@ -78,8 +78,8 @@ def resolve_engine(flags: EngineFlags) -> Engine:
     """
     from sojourn.catalog import load_gpu, load_model
     from sojourn.decide.limits import EngineLimits
-    from sojourn.recipes.hosts import HOSTS
     from sojourn.errors import unknown
+    from sojourn.recipes.hosts import HOSTS
     from sojourn.sim.study import Fleet
 
     if flags.host not in HOSTS:

@@ -244,9 +244,7 @@ def print_limits(limits: dict[str, Any]) -> None:
             parts.append(f"{name} {_plain(value)}")
     # A name stays with its value when lines are folded.
     text = ", ".join(part.replace(" ", "\u00a0") for part in parts)
-    folded = fill(
-        f"Limits: {text}", 100, subsequent_indent="  ", break_on_hyphens=False
-    )
+    folded = fill(f"Limits: {text}", 100, subsequent_indent="  ", break_on_hyphens=False)
     typer.echo(folded.replace("\u00a0", " "))
 
 

@@ -23,6 +23,8 @@ app = typer.Typer(
     name="sojourn",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    # Boxes would cut the engine's long flag names short.
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -33,6 +35,17 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
+EXAMPLES: Final = """\
+\b
+Try:
+  sojourn compare sample --model llama-3.1-8b --gpu h100-sxm
+  sojourn simulate sample --model llama-3.1-8b --gpu h100-sxm --recipe vllm
+  sojourn trace info sample
+  sojourn recipes
+  sojourn policies skip_join_mlfq
+"""
+
+
 @app.callback()
 def main_options(
     version: Annotated[
@@ -40,20 +53,7 @@ def main_options(
         typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
     ] = False,
 ) -> None:
-    """Compare LLM-serving schedulers on real traffic, before anything is deployed.
-
-    Try:
-
-        sojourn compare sample --model llama-3.1-8b --gpu h100-sxm
-
-        sojourn simulate sample --recipe vllm --model llama-3.1-8b --gpu h100-sxm
-
-        sojourn trace info sample
-
-        sojourn recipes
-
-        sojourn policies skip_join_mlfq
-    """
+    """Compare LLM-serving schedulers on real traffic, before anything is deployed."""
     del version
 
 

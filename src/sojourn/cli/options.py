@@ -13,9 +13,6 @@ import typer
 from sojourn.errors import UserError
 
 DEFAULT_LOADS: Final = "0.7,0.9,1.1"
-TRAFFIC: Final = "Traffic"
-ENGINE: Final = "Engine (vLLM's flags)"
-OUTPUT: Final = "Output"
 
 Trace = Annotated[
     str, typer.Argument(metavar="TRACE", help="A trace file, or 'sample' for the bundled one.")
@@ -25,19 +22,20 @@ Format = Annotated[
     typer.Option(
         "--format",
         help="How the trace is written: auto, parquet, csv, azure, burstgpt, mooncake, blocks.",
-        rich_help_panel=TRAFFIC,
     ),
 ]
 Limit = Annotated[
     int | None,
-    typer.Option("--limit", help="Use only the first N requests.", rich_help_panel=TRAFFIC),
+    typer.Option(
+        "--limit",
+        help="Use only the first N requests.",
+    ),
 ]
 OpenLoop = Annotated[
     bool,
     typer.Option(
         "--open-loop",
         help="Send the turns of a session at the trace's times, not after the answer before.",
-        rich_help_panel=TRAFFIC,
     ),
 ]
 SloClasses = Annotated[
@@ -47,11 +45,14 @@ SloClasses = Annotated[
         metavar="NAME:KEY=VALUE,...",
         help="A class of requests and its bounds in seconds, such as "
         "interactive:share=0.7,ttft=0.5,tpot=0.05 or batch:e2e=60. Repeat for more classes.",
-        rich_help_panel=TRAFFIC,
     ),
 ]
 Seed = Annotated[
-    int, typer.Option("--seed", help="Same seed, same results.", rich_help_panel=TRAFFIC)
+    int,
+    typer.Option(
+        "--seed",
+        help="Same seed, same results.",
+    ),
 ]
 
 Recipes = Annotated[
@@ -67,7 +68,6 @@ Load = Annotated[
         "--load",
         help="Fractions of the measured capacity of stock, the highest rate at which its queue "
         "does not grow, separated by commas.",
-        rich_help_panel=TRAFFIC,
     ),
 ]
 RateScale = Annotated[
@@ -75,7 +75,6 @@ RateScale = Annotated[
     typer.Option(
         "--rate-scale",
         help="Instead of --load: factors on the trace's own rate.",
-        rich_help_panel=TRAFFIC,
     ),
 ]
 Jobs = Annotated[
@@ -97,7 +96,6 @@ Cost = Annotated[
         metavar="FILE.toml",
         help="Fitted step-time coefficients instead of the roofline; without --gpu also give "
         "--num-gpu-blocks-override.",
-        rich_help_panel=ENGINE,
     ),
 ]
 Host = Annotated[
@@ -105,7 +103,6 @@ Host = Annotated[
     typer.Option(
         "--host",
         help="vllm: what stock vLLM lets a scheduler do; ideal: also swap KV to host memory.",
-        rich_help_panel=ENGINE,
     ),
 ]
 Params = Annotated[
@@ -114,43 +111,55 @@ Params = Annotated[
         "--param",
         metavar="SLOT.PARAMETER=VALUE",
         help="Set a policy's parameter wherever a recipe has it. Repeatable.",
-        rich_help_panel=ENGINE,
     ),
 ]
 TensorParallel = Annotated[
-    int, typer.Option("--tensor-parallel-size", help="GPUs a replica.", rich_help_panel=ENGINE)
+    int,
+    typer.Option(
+        "--tensor-parallel-size",
+        help="GPUs a replica.",
+    ),
 ]
 Seats = Annotated[
     int,
-    typer.Option("--max-num-seqs", help="Requests that run at once.", rich_help_panel=ENGINE),
+    typer.Option(
+        "--max-num-seqs",
+        help="Requests that run at once.",
+    ),
 ]
 BatchedTokens = Annotated[
     int,
-    typer.Option("--max-num-batched-tokens", help="Tokens of a step.", rich_help_panel=ENGINE),
+    typer.Option(
+        "--max-num-batched-tokens",
+        help="Tokens of a step.",
+    ),
 ]
 ModelLen = Annotated[
     int | None,
     typer.Option(
         "--max-model-len",
         help="Tokens of a request; the model's own, cut to what the KV cache holds, if left out.",
-        rich_help_panel=ENGINE,
     ),
 ]
 BlockSize = Annotated[
-    int, typer.Option("--block-size", help="Tokens of a KV block.", rich_help_panel=ENGINE)
+    int,
+    typer.Option(
+        "--block-size",
+        help="Tokens of a KV block.",
+    ),
 ]
 BlocksOverride = Annotated[
     int | None,
     typer.Option(
         "--num-gpu-blocks-override",
         help="KV blocks, as vLLM's start-up log says; computed from the GPU's memory if left out.",
-        rich_help_panel=ENGINE,
     ),
 ]
 Utilization = Annotated[
     float,
     typer.Option(
-        "--gpu-memory-utilization", help="Share of memory to use.", rich_help_panel=ENGINE
+        "--gpu-memory-utilization",
+        help="Share of memory to use.",
     ),
 ]
 PrefixCaching = Annotated[
@@ -158,15 +167,21 @@ PrefixCaching = Annotated[
     typer.Option(
         "--enable-prefix-caching/--no-enable-prefix-caching",
         help="Find KV of earlier prompts again; needs a trace with prefix ids.",
-        rich_help_panel=ENGINE,
     ),
 ]
 Replicas = Annotated[
-    int, typer.Option("--replicas", help="Engine instances.", rich_help_panel=ENGINE)
+    int,
+    typer.Option(
+        "--replicas",
+        help="Engine instances.",
+    ),
 ]
 Router = Annotated[
     str,
-    typer.Option("--route", help="round_robin or least_load.", rich_help_panel=ENGINE),
+    typer.Option(
+        "--route",
+        help="round_robin or least_load.",
+    ),
 ]
 SwapSpace = Annotated[
     float | None,
@@ -174,7 +189,6 @@ SwapSpace = Annotated[
         "--swap-space",
         metavar="GIB",
         help="Host memory for swapped KV, GiB a GPU (64); only with --host ideal.",
-        rich_help_panel=ENGINE,
     ),
 ]
 SwapBandwidth = Annotated[
@@ -183,16 +197,22 @@ SwapBandwidth = Annotated[
         "--swap-bandwidth",
         metavar="GB/S",
         help="Rate of the link to host memory, GB/s a GPU (25, or 50 where it is PCIe 5).",
-        rich_help_panel=ENGINE,
     ),
 ]
 
 JsonFile = Annotated[
-    Path | None, typer.Option("--json", help="Write the results.", rich_help_panel=OUTPUT)
+    Path | None,
+    typer.Option(
+        "--json",
+        help="Write the results.",
+    ),
 ]
 HtmlFile = Annotated[
     Path | None,
-    typer.Option("--html", help="Write a page that needs no network.", rich_help_panel=OUTPUT),
+    typer.Option(
+        "--html",
+        help="Write a page that needs no network.",
+    ),
 ]
 TimelineFile = Annotated[
     Path | None,
@@ -200,12 +220,15 @@ TimelineFile = Annotated[
         "--timeline",
         help="Write a timeline for ui.perfetto.dev; of several runs, of the deployable one with "
         "the worst p99 of E2E.",
-        rich_help_panel=OUTPUT,
     ),
 ]
 Quiet = Annotated[
     bool,
-    typer.Option("--quiet", "-q", help="No notes and no progress.", rich_help_panel=OUTPUT),
+    typer.Option(
+        "--quiet",
+        "-q",
+        help="No notes and no progress.",
+    ),
 ]
 
 
@@ -305,9 +328,7 @@ def _check_writable(flag: str, path: Path) -> None:
             raise OSError("it is neither a file nor new")
         TemporaryFile(dir=path.parent).close()
     except OSError as error:
-        raise UserError(
-            f"{flag}: cannot write {str(path)!r}: {error.strerror or error}"
-        ) from error
+        raise UserError(f"{flag}: cannot write {str(path)!r}: {error.strerror or error}") from error
 
 
 def load_texts(load: str | None, rate_scale: str | None, default: str | None) -> Sequence[float]:

@@ -66,6 +66,15 @@ class PolicyPage:
         }
 
 
+EXAMPLES: Final = """\
+\b
+Try:
+  sojourn policies
+  sojourn policies skip_join_mlfq
+  sojourn policies --slot order --json
+"""
+
+
 def policies(
     name: Annotated[
         str | None,
@@ -74,16 +83,7 @@ def policies(
     slot: Annotated[str | None, typer.Option("--slot", help="Only the policies of a slot.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show the policies of each slot, or all that one policy says about itself.
-
-    Try:
-
-        sojourn policies
-
-        sojourn policies skip_join_mlfq
-
-        sojourn policies --slot order --json
-    """
+    """Show the policies of each slot, or all that one policy says about itself."""
     pages = list(all_pages())
     if slot is not None:
         pages = _of_slot(pages, slot)
@@ -100,8 +100,8 @@ def policies(
 
 def all_pages() -> Iterator[PolicyPage]:
     """Yield the page of every policy, by slot."""
-    from sojourn.recipes.hosts import deployable
     from sojourn.policies.tables import SLOTS
+    from sojourn.recipes.hosts import deployable
 
     for slot, table in SLOTS.items():
         for name, (config, policy) in table.items():

@@ -12,6 +12,15 @@ if TYPE_CHECKING:
     from sojourn.recipes import Recipe
 
 
+EXAMPLES: Final = """\
+\b
+Try:
+  sojourn recipes
+  sojourn recipes fastserve
+  sojourn recipes fastserve --host ideal --json
+"""
+
+
 def recipes(
     name: Annotated[
         str | None,
@@ -22,16 +31,7 @@ def recipes(
     ] = "vllm",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show the recipes, or one recipe with every resolved parameter.
-
-    Try:
-
-        sojourn recipes
-
-        sojourn recipes fastserve
-
-        sojourn recipes fastserve --host ideal --json
-    """
+    """Show the recipes, or one recipe with every resolved parameter."""
     from sojourn.recipes import load_recipe
 
     found = _all(host) if name is None else [load_recipe(name, host)]
@@ -46,9 +46,9 @@ def recipes(
 
 def _all(host: str) -> list[Recipe]:
     """Return every recipe that comes with Sojourn; those beyond the host as the ideal one runs."""
-    from sojourn.recipes.hosts import HOSTS
     from sojourn.errors import UserError, unknown
     from sojourn.recipes import load_recipe, recipe_names
+    from sojourn.recipes.hosts import HOSTS
 
     if host not in HOSTS:
         raise unknown("host", host, HOSTS)

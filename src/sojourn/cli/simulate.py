@@ -26,9 +26,21 @@ StepLogFile = Annotated[
     typer.Option(
         "--step-log",
         help="Write every step, request and change of state as Parquet.",
-        rich_help_panel=opt.OUTPUT,
     ),
 ]
+
+
+EXAMPLES: Final = """\
+\b
+Try:
+  sojourn simulate sample --model llama-3.1-8b --gpu h100-sxm \\
+    --step-log steps.parquet
+
+\b
+  sojourn simulate sample --model llama-3.1-8b --gpu h100-sxm \\
+    --recipe fastserve --param order.quantum_base_seconds=0.02 \\
+    --load 0.9 --timeline out.perfetto.json
+"""
 
 
 def simulate(
@@ -65,15 +77,7 @@ def simulate(
     timeline: opt.TimelineFile = None,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Run one recipe on a trace at one rate, as traced unless --load or --rate-scale is given.
-
-    Try:
-
-        sojourn simulate sample --model llama-3.1-8b --gpu h100-sxm --step-log steps.parquet
-
-        sojourn simulate sample --model llama-3.1-8b --gpu h100-sxm --recipe fastserve \
-          --load 0.9 --param order.quantum_base_seconds=0.02 --timeline out.perfetto.json
-    """
+    """Run one recipe on a trace at one rate, as traced unless --load or --rate-scale is given."""
     flags = engine_flags(locals())
     factors = opt.load_texts(load, rate_scale, None)
     if len(factors) > 1:

@@ -42,9 +42,7 @@ def parse_slo_classes(texts: Sequence[str]) -> tuple[SloClass, ...]:
     total = sum(one.share for one in given if one.share is not None)
     open_classes = sum(1 for one in given if one.share is None)
     if total > 1 + 1e-6 or (total < 1 - 1e-6 and not open_classes):
-        raise UserError(
-            f"the shares of the SLO classes add up to {total:g}; they must add up to 1"
-        )
+        raise UserError(f"the shares of the SLO classes add up to {total:g}; they must add up to 1")
     if open_classes and total > 1 - 1e-6:
         rest = next(one.slo.name for one in given if one.share is None)
         raise UserError(

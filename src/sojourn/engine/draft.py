@@ -180,7 +180,8 @@ class StepDraft:
         else:
             need = 1
         while need + self._reserve() > self.pool.free:
-            if not self._press(mine):
+            on_the_way = self.pool.free + self.host.outgoing >= need + self._reserve()
+            if on_the_way or not self._press(mine):
                 self.blocked = True
                 return False
         return True

@@ -31,7 +31,7 @@ class Config:
         voluntary_drops_max: How often a paused request may be dropped for one without KV.
     """
 
-    voluntary_drops_max: int = 2
+    voluntary_drops_max: int = 0
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""

@@ -5,7 +5,8 @@ Source: FastServe (arXiv 2305.05920), section 4.3; rule of the released code at 
 Reads: ranks, drops.
 Memory: none.
 Needs: swap; drop.
-Deviations: rank stands in for the paper's estimated next scheduled time, as in the released code.
+Deviations: a request that must grow when nothing is free drops the lowest rank at once, since a
+    copy would come too late. Rank stands in for the paper's estimated next scheduled time, as in the released code.
     Blocks become free when their copy is done, not when it is begun. A request is brought back
     when it heads the queue; the released code looks further ahead.
 Fails when: the link to host memory is slower than ranks change: requests bounce.
@@ -20,6 +21,7 @@ from sojourn.decide.clock import Time
 from sojourn.decide.needs import Need
 from sojourn.decide.request import RequestView
 from sojourn.decide.slots import Mode, Pressure, Services, Yield
+from sojourn.decide.states import DECODE, PREFILL
 from sojourn.errors import UserError
 from sojourn.policies.victim import lowest_rank
 
@@ -30,11 +32,9 @@ class Config:
 
     Attributes:
         min_free_blocks: Blocks to keep free; never fewer than there are seats.
-        voluntary_drops_max: As in `lowest_rank`, which decides when swapping came too late.
     """
 
     min_free_blocks: int = 0
-    voluntary_drops_max: int = 2
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
@@ -51,11 +51,14 @@ class ProactiveSwap:
 
     def __init__(self, config: Config, services: Services) -> None:
         self.keep_free = max(config.min_free_blocks, services.view.limits.max_num_seqs)
-        self.late = lowest_rank.LowestRank(lowest_rank.Config(config.voluntary_drops_max), services)
+        self.late = lowest_rank.LowestRank(lowest_rank.Config(), services)
 
     def victim(self, pressure: Pressure, wants: RequestView | None, now: Time) -> Yield | None:
-        """Name whom to drop at once."""
-        return self.late.victim(pressure, wants, now)
+        """Name whom to drop at once for a seated request, whom to swap out for a newcomer."""
+        if wants is None or wants.state in (DECODE, PREFILL):
+            return self.late.victim(pressure, wants, now)
+        worst = pressure.worst_paused()
+        return None if worst is None or worst is wants else Yield(worst, Mode.SWAP)
 
     def prepare(self, pressure: Pressure, free_blocks: int) -> Yield | None:
         """Name whom to swap out while fewer blocks are free than the reserve."""

@@ -1,0 +1,68 @@
+"""Writes into README and tutorial what their commands print: `python -m docs.shown_output`.
+
+A command of a page is marked `<!-- command: NAME -->`. A block below `<!-- output: NAME, from: A,
+to: B -->` shows its lines from the first that begins with A up to the first that begins with B;
+below `<!-- output: NAME, lines: A|B|C -->` those that begin with one of A, B and C.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from functools import cache
+from itertools import takewhile
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+DOCS: Final = Path(__file__).resolve().parent
+PAGES: Final = (DOCS.parent / "README.md", DOCS / "tutorials" / "first-comparison.md")
+COMMAND: Final = re.compile(r"<!-- command: (\w+) -->\n```sh\n(.+)\n```\n")
+OUTPUT: Final = re.compile(r"(<!-- output: (\w+), (.*) -->\n```text\n)(?:.*?)(\n```\n)", re.DOTALL)
+
+
+@cache
+def printed(arguments: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the lines that `sojourn` prints, given some arguments."""
+    command = [sys.executable, "-c", "from sojourn.cli.main import run; run()", *arguments]
+    with TemporaryDirectory() as folder:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    return tuple(line.rstrip() for line in done.stdout.splitlines())
+
+
+def select(lines: tuple[str, ...], which: str) -> str:
+    """Return the lines that a comment asks for."""
+    keys = dict(part.split(": ", 1) for part in which.split(", "))
+    if "lines" in keys:
+        begins = tuple(keys["lines"].split("|"))
+        chosen = [line for line in lines if line.startswith(begins)]
+    else:
+        start = next(at for at, line in enumerate(lines) if line.startswith(keys["from"]))
+        chosen = list(takewhile(lambda line: not line.startswith(keys["to"]), lines[start:]))
+    return "\n".join(chosen).rstrip()
+
+
+def filled(page: str) -> str:
+    """Return the text of a page with every block of output made anew."""
+    commands = {
+        name: tuple(shlex.split(text.rpartition("&& ")[2])[1:])
+        for name, text in COMMAND.findall(page)
+    }
+
+    def block(found: re.Match[str]) -> str:
+        head, name, which, tail = found.groups()
+        return f"{head}{select(printed(commands[name]), which)}{tail}"
+
+    return OUTPUT.sub(block, page)
+
+
+def main() -> None:
+    """Write the pages."""
+    for page in PAGES:
+        page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
