@@ -20,7 +20,9 @@ from typing import Final
 DOCS: Final = Path(__file__).resolve().parent
 PAGES: Final = (DOCS.parent / "README.md", DOCS / "tutorials" / "first-comparison.md")
 COMMAND: Final = re.compile(r"<!-- command: (\w+) -->\n```sh\n(.+)\n```\n")
-OUTPUT: Final = re.compile(r"(<!-- output: (\w+), (.*) -->\n```text\n)(?:.*?)(\n```\n)", re.DOTALL)
+OUTPUT: Final = re.compile(
+    r"(<!-- output: (\w+), ([^>\n]*) -->\n```text\n)(?:.*?)(\n```\n)", re.DOTALL
+)
 
 
 @cache

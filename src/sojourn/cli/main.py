@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from inspect import cleandoc
+from typing import Annotated, Final
 
 import typer
 
 from sojourn import __version__
-from sojourn.cli import trace
-from sojourn.cli.compare import compare
-from sojourn.cli.policies import policies
-from sojourn.cli.recipes import recipes
-from sojourn.cli.simulate import simulate
+from sojourn.cli import compare, policies, recipes, simulate, trace
 from sojourn.errors import UserError
 
-USER_ERROR = 2
-INTERRUPTED = 130
+USER_ERROR: Final = 2
+INTERRUPTED: Final = 130
 
 app = typer.Typer(
     name="sojourn",
@@ -46,21 +43,33 @@ Try:
 """
 
 
-@app.callback()
-def main_options(
+def _page(text: str | None, examples: str) -> str:
+    """Return a help page: a docstring, then examples with their line breaks kept."""
+    return f"{cleandoc(text or '')}\n\n{examples}"
+
+
+SUMMARY: Final = "Compare LLM-serving schedulers on real traffic, before anything is deployed."
+
+
+@app.callback(help=_page(SUMMARY, EXAMPLES))
+def _options(
     version: Annotated[
         bool,
         typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
     ] = False,
 ) -> None:
-    """Compare LLM-serving schedulers on real traffic, before anything is deployed."""
+    """Options that come before a verb."""
     del version
 
 
-app.command()(compare)
-app.command()(simulate)
-app.command()(recipes)
-app.command()(policies)
+VERBS: Final[tuple[tuple[Callable[..., None], str], ...]] = (
+    (compare.compare, compare.EXAMPLES),
+    (simulate.simulate, simulate.EXAMPLES),
+    (recipes.recipes, recipes.EXAMPLES),
+    (policies.policies, policies.EXAMPLES),
+)
+for verb, examples in VERBS:
+    app.command(help=_page(verb.__doc__, examples))(verb)
 app.add_typer(trace.app, name="trace")
 
 

@@ -83,7 +83,7 @@ def policies(
     slot: Annotated[str | None, typer.Option("--slot", help="Only the policies of a slot.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show the policies of each slot, or all that one policy says about itself."""
+    """Show the policies, or all that one says of itself."""
     pages = list(all_pages())
     if slot is not None:
         pages = _of_slot(pages, slot)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from textwrap import fill
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -31,7 +31,7 @@ def recipes(
     ] = "vllm",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show the recipes, or one recipe with every resolved parameter."""
+    """Show the recipes, or all parameters of one."""
     from sojourn.recipes import load_recipe
 
     found = _all(host) if name is None else [load_recipe(name, host)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -77,7 +77,10 @@ def simulate(
     timeline: opt.TimelineFile = None,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Run one recipe on a trace at one rate, as traced unless --load or --rate-scale is given."""
+    """Run one recipe on a trace at one rate.
+
+    The rate is the trace's own unless --load or --rate-scale says otherwise.
+    """
     flags = engine_flags(locals())
     factors = opt.load_texts(load, rate_scale, None)
     if len(factors) > 1:
