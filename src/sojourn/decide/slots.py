@@ -179,8 +179,8 @@ class Draft(Protocol):
     def fetch(self, request: RequestView) -> Refusal | None:
         """Begin to copy the KV of the best queued request back from host memory."""
 
-    def make_room(self, request: RequestView) -> bool:
-        """Let the victim slot free blocks for the best queued request; say whether it fits."""
+    def make_room(self, request: RequestView, spare: int = 0) -> bool:
+        """Let the victim slot free blocks for a queued request and `spare`; say if they are."""
 
     def worst(self) -> RequestView | None:
         """Return the seated request with the worst standing."""

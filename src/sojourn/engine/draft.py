@@ -170,8 +170,8 @@ class StepDraft:
         self.host.copy(mine, self.pool.restore(mine), False, self.now)
         return None
 
-    def make_room(self, request: RequestView) -> bool:
-        """Let the victim slot free blocks for the best queued request; say whether it fits."""
+    def make_room(self, request: RequestView, spare: int = 0) -> bool:
+        """Let the victim slot free blocks for a queued request and `spare`; say if they are."""
         mine = cast(Request, request)
         if mine.state == WAITING:
             need = self.pool.blocks_at(mine, mine.target)
@@ -179,9 +179,8 @@ class StepDraft:
             need = self.pool.blocks_at(mine, mine.computed) + 1
         else:
             need = 1
-        while need + self._reserve() > self.pool.free:
-            on_the_way = self.pool.free + self.host.outgoing >= need + self._reserve()
-            if on_the_way or not self._press(mine):
+        while (short := need + spare + self._reserve() - self.pool.free) > 0:
+            if short <= self.host.outgoing or not self._press(mine):
                 self.blocked = True
                 return False
         return True

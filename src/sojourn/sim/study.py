@@ -6,12 +6,15 @@ fleet and its task, and results come in the order of the tasks.
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, Generic, TypeVar
@@ -182,13 +185,30 @@ _shared: Final[dict[str, Any]] = {}
 
 
 def _begin(workload: Workload, fleet: Fleet, reduce: Callable[[RunRecord], Any]) -> None:
-    """Set a worker process up; Ctrl-C is the parent's to act on."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Set a worker process up."""
     _shared.update(workload=workload, fleet=fleet, reduce=reduce)
+    # The workload never dies, so the collector need not look at it again and again.
+    gc.freeze()
 
 
 def _run_shared(task: Task) -> Any:
     return _shared["reduce"](run_task(_shared["workload"], _shared["fleet"], task))
+
+
+@contextmanager
+def _workers_deaf_to_interrupts() -> Iterator[None]:
+    """Start processes that ignore Ctrl-C, which a terminal sends to all: the parent ends them.
+
+    A new process takes over what its parent ignores, so that not even its start can be cut short.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _run_apart(
@@ -209,9 +229,10 @@ def _run_apart(
     )
     found: dict[int, Result] = {}
     try:
-        places: dict[Future[Result], int] = {
-            pool.submit(_run_shared, task): place for place, task in enumerate(tasks)
-        }
+        with _workers_deaf_to_interrupts():
+            places: dict[Future[Result], int] = {
+                pool.submit(_run_shared, task): place for place, task in enumerate(tasks)
+            }
         for future in as_completed(places):
             found[places[future]] = future.result()
             told(tasks[places[future]])

@@ -17,12 +17,25 @@ from typing import ClassVar
 from sojourn.decide.needs import Need
 from sojourn.decide.request import RequestView
 from sojourn.decide.slots import Draft, Mode, Services
-from sojourn.decide.states import PAUSED, PREFILL, SWAPPED
+from sojourn.decide.states import PAUSED, PREFILL, SWAPPED, WAITING
+from sojourn.errors import UserError
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """No parameters; seats and tokens are the engine's limits."""
+    """Parameters of the contest; seats and tokens are the engine's limits.
+
+    Attributes:
+        watermark: Share of the KV blocks left free when a request without KV is let in, so that
+            those that run can grow (vLLM's `watermark`, which is 0 by default).
+    """
+
+    watermark: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        if not 0 <= self.watermark < 1:
+            raise UserError(f"compose.watermark is {self.watermark}; it must be in [0, 1)")
 
 
 class Contest:
@@ -33,6 +46,7 @@ class Contest:
 
     def __init__(self, config: Config, services: Services) -> None:
         self.view = services.view
+        self.watermark_blocks = int(config.watermark * self.view.limits.num_gpu_blocks)
 
     def compose(self, draft: Draft) -> None:
         """Settle the seats and share the tokens by rank, then decode.
@@ -72,14 +86,15 @@ class Contest:
         parked = head.state == PAUSED and head.computed >= head.target
         if self._spare(draft) <= 0:
             return False
+        spare = self.watermark_blocks if head.state == WAITING and self.view.decodes else 0
         if draft.seats == 0:
             worst = draft.worst()
             if worst is None or not draft.ahead(head, worst):
                 return False
-            if not draft.make_room(head):
+            if not draft.make_room(head, spare):
                 return False
             draft.unseat(worst, Mode.KEEP)
-        elif not draft.make_room(head):
+        elif not draft.make_room(head, spare):
             return False
         if parked:
             return draft.resume(head) is None
