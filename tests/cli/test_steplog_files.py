@@ -4,6 +4,7 @@ import json
 from dataclasses import fields, is_dataclass
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from command_line import CLASSES, ENGINE, run
@@ -12,6 +13,7 @@ from sojourn.cost import Coefficients, Fitted
 from sojourn.decide.limits import EngineLimits
 from sojourn.errors import UserError
 from sojourn.recipes import load_recipe
+from sojourn.sim.loop import Simulation
 from sojourn.sim.study import Fleet, Task, run_task
 from sojourn.sim.workload import make_workload
 from sojourn.steplog.read import read_source, read_steplog
@@ -59,7 +61,6 @@ def test_a_cut_off_record_is_read_back_exactly(tmp_path):
     fleet = Fleet(
         EngineLimits(num_gpu_blocks=500, max_model_len=8000), Fitted(Coefficients(fixed=1.0))
     )
-    from sojourn.sim.loop import Simulation
 
     record = Simulation(workload, fleet.setup(load_recipe("vllm"), trace_states=True)).run(
         until=10 * 10**12
@@ -79,7 +80,7 @@ def test_the_file_is_plain_to_other_readers(records, tmp_path):
     assert kinds.count("request") == 80
     assert table.schema.field("arrival_ps").type == "int64"
     shed = [row for row in table.to_pylist() if row["outcome"] == "shed"]
-    assert {row["reason"] for row in shed} == {"prompt longer than max_model_len"} or shed
+    assert all(row["reason"].startswith("prompt longer than") for row in shed)
     assert all(row["finish_ps"] is None and row["tenant"] == "default" for row in shed)
     states = [row["state"] for row in table.to_pylist() if row["kind"] == "state"]
     assert {"waiting", "prefill", "decode", "finished"} <= set(states)
@@ -93,8 +94,6 @@ def test_other_files_are_refused(tmp_path):
     path.write_text("text")
     with pytest.raises(UserError, match="cannot read"):
         read_steplog(path)
-    import pyarrow as pa
-
     pq.write_table(pa.table({"a": [1]}), path)
     with pytest.raises(UserError, match="is not a step log"):
         read_steplog(path)

@@ -1,13 +1,22 @@
 """The two clairvoyant orders: shortest and longest remaining time first."""
 
+import pytest
 from policy_runs import SECOND_A_STEP, a_recipe, a_request, rows_of, services, simulate
 
 from sojourn.cost import Coefficients, Fitted
 from sojourn.decide.clock import SECOND
+from sojourn.decide.states import NEW, WAITING
+from sojourn.errors import UserError
 from sojourn.policies.order import longest_clairvoyant, srpt_clairvoyant
 
 SRPT = {"order": "srpt_clairvoyant", "compose": "contest", "victim": "lowest_rank"}
 LONGEST = {"order": "longest_clairvoyant"}
+
+
+def longest_first(steps):
+    """Return the control's own composition, ranking seated requests every so many steps."""
+    order = ("longest_clairvoyant", {"rank_steps": steps})
+    return a_recipe(order=order, compose="contest", victim="lowest_rank")
 
 
 def shortest(lengths, cost=SECOND_A_STEP):
@@ -16,10 +25,12 @@ def shortest(lengths, cost=SECOND_A_STEP):
     )
 
 
-def longest(lengths, cost=SECOND_A_STEP):
-    return longest_clairvoyant.LongestClairvoyant(
-        longest_clairvoyant.Config(), services(cost, dict(enumerate(lengths)))
+def longest_key(request, length, cost):
+    order = longest_clairvoyant.LongestClairvoyant(
+        longest_clairvoyant.Config(), services(cost, {request.id: length})
     )
+    order.moved(request, NEW, WAITING, 0)
+    return order.key(request, 0)
 
 
 def test_the_key_is_the_time_that_the_rest_takes_alone():
@@ -27,7 +38,7 @@ def test_the_key_is_the_time_that_the_rest_takes_alone():
     # prefill 0.5 + 1.0 gives the first; two decodes read 11 and 12: 0.61 + 0.62. Sum 2.73 s.
     cost = Fitted(Coefficients(fixed=0.5, prefill_token=0.1, context_token=0.01))
     assert shortest([3], cost).key(a_request(0, prompt=10), 0) == (273 * SECOND // 100,)
-    assert longest([3], cost).key(a_request(0, prompt=10), 0) == (-273 * SECOND // 100,)
+    assert longest_key(a_request(0, prompt=10), 3, cost) == (-273 * SECOND // 100,)
 
 
 def test_a_begun_request_counts_only_what_is_left():
@@ -108,3 +119,28 @@ def test_the_longest_first_fails_always_once_requests_queue():
 def test_without_a_queue_the_longest_first_is_as_good_as_any():
     rows = rows_of((0, 1, 1), (0, 1, 3), (0, 1, 2))
     assert simulate(rows, a_recipe(**LONGEST)).finish == simulate(rows).finish == [1, 3, 2]
+
+
+def test_whoever_has_most_left_takes_the_seat():
+    # Row 0 has 3 of 4 s left when row 1 (5 s) comes at 1. Ranked while seated every 100 steps
+    # only, row 1 runs to its end at 6 and row 0 ends at 9.
+    outcome = simulate(rows_of((0, 1, 4), (1, 1, 5)), longest_first(100), max_num_seqs=1)
+    assert outcome.finish == [9, 6]
+
+
+def test_requests_in_a_seat_are_ranked_anew_every_so_many_steps():
+    # Every step: at 3 both have 3 s left and row 0, which came first, takes the seat; from then
+    # on they take turns, and row 0 ends at 8, row 1 at 9.
+    outcome = simulate(rows_of((0, 1, 4), (1, 1, 5)), longest_first(1), max_num_seqs=1)
+    assert outcome.finish == [8, 9]
+
+
+def test_nothing_is_dropped_for_the_longest():
+    rows = rows_of((0, 10, 4), (1, 10, 9), (2, 10, 12))
+    outcome = simulate(rows, longest_first(1), num_gpu_blocks=25, max_num_seqs=1)
+    assert outcome.record.requests.recomputed_tokens.sum() == 0
+
+
+def test_ranking_less_than_every_step_is_refused():
+    with pytest.raises(UserError, match=r"^order.rank_steps is 0; it must be at least 1$"):
+        longest_clairvoyant.Config(rank_steps=0)

@@ -1,9 +1,12 @@
 """Seats to the best-ranked at every step (FastServe)."""
 
+import pytest
 from policy_runs import a_recipe, rows_of, simulate
 
 from sojourn.cost import Coefficients, Fitted
 from sojourn.decide.clock import SECOND
+from sojourn.errors import UserError
+from sojourn.policies.compose.contest import Config
 
 SRPT = {"order": "srpt_clairvoyant", "compose": "contest", "victim": "lowest_rank"}
 MLFQ = {"compose": "contest", "victim": "lowest_rank"}
@@ -68,6 +71,32 @@ def test_paused_requests_run_while_the_head_does_not_fit_in_memory():
     rows = rows_of((0, 6, 9), (0, 1, 5), (2, 1, 2), (3, 14, 1))
     outcome = simulate(rows, recipe, num_gpu_blocks=20, max_num_seqs=2)
     assert outcome.finish == [11, 5, 4, 12]
+
+
+@pytest.mark.parametrize(("watermark", "seated"), [(0.0, 1), (0.05, 1), (0.1, 6)])
+def test_a_newcomer_leaves_the_watermark_free_for_those_that_run(watermark, seated):
+    # Row 0 (4 + 6) decodes with its 5th of 20 blocks when row 1 comes at 1 and needs 14: one is
+    # left over, which is 0.05 of 20 and less than 0.1: then row 1 waits for row 0 to end at 6.
+    recipe = a_recipe(
+        order="srpt_clairvoyant",
+        compose=("contest", {"watermark": watermark}),
+        victim="lowest_rank",
+    )
+    outcome = simulate(rows_of((0, 4, 6), (1, 14, 1)), recipe, num_gpu_blocks=20)
+    assert outcome.first[1] == seated + 1
+
+
+def test_with_nobody_decoding_there_is_no_watermark():
+    recipe = a_recipe(
+        order="srpt_clairvoyant", compose=("contest", {"watermark": 0.5}), victim="lowest_rank"
+    )
+    assert simulate(rows_of((0, 14, 1)), recipe, num_gpu_blocks=20).first == [1]
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.0])
+def test_a_watermark_out_of_range_is_refused(value):
+    with pytest.raises(UserError, match=r"^compose.watermark is .*; it must be in \[0, 1\)$"):
+        Config(watermark=value)
 
 
 def test_fails_when_ranks_cross_often():

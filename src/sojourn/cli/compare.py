@@ -104,7 +104,7 @@ def compare(
 def _run(experiment: Experiment, tasks: Sequence[Task], jobs: int | None) -> Study[RunSummary]:
     """Run the tasks, with a bar on a terminal."""
     from sojourn.report import summarise
-    from sojourn.sim.study import jobs_of_machine, run_study
+    from sojourn.sim.study import run_study
 
     with _bar(len(tasks), experiment.quiet) as told:
         return run_study(
@@ -112,7 +112,7 @@ def _run(experiment: Experiment, tasks: Sequence[Task], jobs: int | None) -> Stu
             experiment.fleet,
             tasks,
             partial(summarise, seed=experiment.seed),
-            jobs=jobs_of_machine() if jobs is None else jobs,
+            jobs=jobs,
             told=told,
         )
 

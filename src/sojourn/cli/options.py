@@ -79,7 +79,7 @@ RateScale = Annotated[
 ]
 Jobs = Annotated[
     int | None,
-    typer.Option("--jobs", "-j", help="Processes; all processors if left out."),
+    typer.Option("--jobs", "-j", help="Processes; all processors if left out and worth it."),
 ]
 Model = Annotated[
     str,

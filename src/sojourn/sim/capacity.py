@@ -1,11 +1,11 @@
 """Capacity: the highest rate of a workload at which the queue of a recipe does not grow.
 
 A *pass* is the workload once, or so many times over that it has `REQUESTS_PER_SEAT` requests for
-each seat: fewer would all find a seat and never wait. The workload is repeated cyclically, each
-copy shifted by its span and one mean gap, its sessions and prompts distinct from those before.
-Two passes run at a scaled rate. The queue grows if at the end of the second more requests wait
-for their first seat than at the end of the first, by more than 1 % of the requests of a pass (at
-least `GROWTH_MIN`). If no more than that wait after the first pass, the second would begin as
+each seat (fewer would all find a seat and never wait) and `REQUESTS_MIN` in all. The workload is
+repeated cyclically, each copy shifted by its span and one mean gap, its sessions and prompts
+distinct from those before. Two passes run at a scaled rate. The queue grows if at the end of the
+second more requests wait for their first seat than at the end of the first, by more than 1 % of
+the requests of a pass. If no more than that wait after the first pass, the second would begin as
 the first did, and is not run. The search starts at the throughput of one pass sent at once and
 narrows to 1 %.
 """
@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     from sojourn.steplog.record import RunRecord
 
 REQUESTS_PER_SEAT: Final = 8
+REQUESTS_MIN: Final = 1_000
 GROWTH_SHARE: Final = 0.01
-GROWTH_MIN: Final = 2
+BUSY_SHARE: Final = 0.9
+"""Part of a pass sent at once whose finishes tell the throughput."""
 PRECISION: Final = 0.01
 """The rate found and the lowest rate that is too high differ by at most this share."""
 BRACKET_RATIO: Final = 1.05
@@ -181,7 +183,7 @@ class Search:
 
     def probe(self, scale: float) -> bool:
         """Return whether the queue grows at a scale."""
-        allowed = max(GROWTH_MIN, int(GROWTH_SHARE * self.half))
+        allowed = int(GROWTH_SHARE * self.half)
         first, second = round(self.period / scale), round(2 * self.period / scale)
         watch = _Watch(first, allowed)
         simulation = Simulation(self.double, replace(self.setup, check=watch), scale)
@@ -256,22 +258,21 @@ def capacity(
         UserError: If the workload has no rate, or nothing of it can run, or it sheds at any rate.
     """
     rate = mean_rate(workload)
-    wanted = REQUESTS_PER_SEAT * setup.limits.max_num_seqs * setup.replicas
+    seats = setup.limits.max_num_seqs * setup.replicas
+    wanted = max(REQUESTS_PER_SEAT * seats, REQUESTS_MIN)
     copies = -(-wanted // len(workload))
     single = repeat(workload, copies)
-    at_once = replace(
-        single,
-        arrival=[0] * len(single),
-        following=[-1] * len(single),
-    )
+    at_once = replace(single, arrival=[min(time, 0) for time in single.arrival])
     record = _uninterrupted(Simulation(at_once, setup).run(until=NEVER))
-    finished = record.requests.finish >= 0
-    if not finished.any():
+    finishes = np.sort(record.requests.finish[record.requests.finish >= 0])
+    if not finishes.size:
         raise UserError(
             f"no request of trace {workload.name!r} can run (all {len(workload)} are shed), "
             f"so there is no capacity to measure: {INSTEAD}"
         )
-    seconds = float(record.requests.finish.max()) / SECOND
+    # Without the tail, in which seats stay empty.
+    most = int(BUSY_SHARE * (finishes.size - 1))
+    throughput = (most + 1) / (float(finishes[most]) / SECOND)
     search = Search(
         double=repeat(workload, 2 * copies),
         half=len(single),
@@ -281,4 +282,4 @@ def capacity(
         told=told,
         probes=[],
     )
-    return search.run(len(single) / seconds / rate)
+    return search.run(throughput / rate)

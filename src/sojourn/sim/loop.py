@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from time import perf_counter, perf_counter_ns
 
-from sojourn.decide.clock import NEVER, Time, from_seconds
+from sojourn.decide.clock import NEVER, Time, from_seconds, to_seconds
 from sojourn.decide.limits import HORIZON_STEPS, EngineLimits
 from sojourn.decide.machine import Machine
 from sojourn.decide.needs import Need
@@ -16,6 +16,7 @@ from sojourn.decide.services import StepTime
 from sojourn.decide.slots import Services
 from sojourn.decide.states import NAMES
 from sojourn.engine.replica import Replica
+from sojourn.errors import UserError
 from sojourn.policies.route.slot import Route
 from sojourn.recipes.load import Recipe
 from sojourn.sim.columns import RequestRows, step_columns, transition_columns
@@ -23,6 +24,9 @@ from sojourn.sim.limits import check_limits
 from sojourn.sim.recorder import RunRecorder
 from sojourn.sim.workload import Workload
 from sojourn.steplog.record import CANCELLED, FINISHED, SHED, UNFINISHED, RunRecord
+
+LONGEST = NEVER // 2
+"""Latest arrival that leaves room for what follows it on the clock."""
 
 OVER_MODEL_LEN = "prompt longer than max_model_len"
 OVER_KV_CACHE = "prompt longer than the KV cache"
@@ -105,6 +109,12 @@ class Simulation:
         self.setup = setup
         self.rate_scale = rate_scale
         self.starts = workload.starts(rate_scale)
+        if self.starts and self.starts[-1][0] >= LONGEST:
+            raise UserError(
+                f"the trace lasts {to_seconds(self.starts[-1][0]) / 86400:.0f} days at this rate; "
+                f"at most {to_seconds(LONGEST) / 86400:.0f} can be simulated: raise the rate "
+                "(--rate-scale, --load) or take fewer requests (--limit)"
+            )
         self.router = setup.make_router()
         self.recorders = [RunRecorder() for _ in range(setup.replicas)]
         self.replicas = [self._replica(index) for index in range(setup.replicas)]

@@ -32,6 +32,9 @@ from sojourn.steplog.record import RunRecord
 Result = TypeVar("Result")
 Cost = Roofline | Fitted
 
+REQUESTS_WORTH_PROCESSES: Final = 30_000
+"""Simulated requests that take about as long as starting processes: a second or two."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
@@ -140,7 +143,7 @@ def run_study(
     tasks: Sequence[Task],
     reduce: Callable[[RunRecord], Result],
     *,
-    jobs: int = 1,
+    jobs: int | None = None,
     told: Callable[[Task], None] = lambda _: None,
 ) -> Study[Result]:
     """Run the tasks and return what `reduce` makes of each record, in order.
@@ -151,9 +154,13 @@ def run_study(
         tasks: Recipes and rates.
         reduce: Makes a small result of a record; called where the run was made, so with several
             processes it must be a function of a module, or a `partial` of one.
-        jobs: Number of processes; 1 runs in this one.
+        jobs: Number of processes; 1 runs in this one. None takes as many as there are processors,
+            or one if the study is too small to repay starting others.
         told: Called after each run, in the order in which they end.
     """
+    if jobs is None:
+        small = len(workload) * len(tasks) < REQUESTS_WORTH_PROCESSES
+        jobs = 1 if small else jobs_of_machine()
     jobs = min(jobs, len(tasks))
     if jobs <= 1:
         return _run_here(workload, fleet, tasks, reduce, told)
