@@ -1,83 +1,76 @@
-"""A first-come first-served engine in forty lines, to set a step time against served requests.
-
-It stands in for the project's simulator so that an error shown here is the cost model's: chunked
-prefill under a token budget, decodes first, no KV limit, no prefix cache.
-"""
+"""Served runs put through the simulator's `vllm` recipe, to set a step time against them."""
 
 from __future__ import annotations
 
 import random
-from collections import deque
 from dataclasses import dataclass
 
 from sojourn.decide.clock import Time
+from sojourn.decide.limits import EngineLimits
 from sojourn.decide.services import StepTime
+from sojourn.policies.route.round_robin import Config, RoundRobin
+from sojourn.recipes import load_recipe
+from sojourn.sim.loop import Setup, Simulation
+from sojourn.sim.workload import Workload
+from sojourn.steplog.record import RequestColumns, SloClass
+
+AMPLE_BLOCKS = 1 << 22
+"""More KV blocks than any of these runs can fill: the logs do not state how many there were."""
+
+SHORTEST = 1
+TURNS = 10
 
 
 @dataclass(slots=True)
 class Served:
-    """One request: what it asked for, and when its tokens came (picoseconds)."""
+    """One request: when it was sent (picoseconds; -1 for "after the one before") and its size."""
 
     arrival: Time
     prompt: int
     output: int
-    computed: int = 0
-    made: int = 0
-    first: Time = 0
-    last: Time = 0
-
-    @property
-    def ttft(self) -> float:
-        """Time to first token in seconds."""
-        return (self.first - self.arrival) / 1e12
-
-    @property
-    def tpot(self) -> float:
-        """Time per output token after the first, in seconds."""
-        return (self.last - self.first) / max(self.output - 1, 1) / 1e12
 
 
-def serve(cost: StepTime, requests: list[Served], seats: int, budget: int) -> list[Served]:
-    """Serve `requests` in order of arrival; return them with their times filled in."""
-    waiting = deque(sorted(requests, key=lambda request: request.arrival))
-    running: list[Served] = []
-    now: Time = 0
-    while waiting or running:
-        if not running:
-            now = max(now, waiting[0].arrival)
-        while waiting and len(running) < seats and waiting[0].arrival <= now:
-            running.append(waiting.popleft())
-        now += _step(cost, running, budget, now)
-        running = [request for request in running if request.made < request.output]
-    return requests
+def serve(cost: StepTime, requests: list[Served], seats: int, budget: int) -> RequestColumns:
+    """Serve requests on one replica with ample memory; return a row for each, in the order given.
+
+    A request with arrival -1 is sent when the one before it in the list was answered.
+    """
+    count = len(requests)
+    following = [-1] * count
+    for row in range(1, count):
+        if requests[row].arrival < 0:
+            following[row - 1] = row
+    own = [request.arrival for request in requests if request.arrival >= 0]
+    workload = Workload(
+        name="served",
+        arrival=[request.arrival for request in requests],
+        prompt=[request.prompt for request in requests],
+        output=[request.output for request in requests],
+        tenant=[0] * count,
+        slo_class=[0] * count,
+        program=[-1] * count,
+        turn=[0] * count,
+        gap=[0] * count,
+        following=following,
+        prefix=[],
+        tenants=("default",),
+        classes=(SloClass("all"),),
+        block_tokens=0,
+        span=max(own) - min(own),
+    )
+    limits = EngineLimits(
+        AMPLE_BLOCKS, max_num_seqs=seats, max_num_batched_tokens=max(budget, seats)
+    )
+    setup = Setup(load_recipe("vllm"), limits, cost, lambda: RoundRobin(Config()))
+    return Simulation(workload, setup).run().requests
 
 
-def _step(cost: StepTime, running: list[Served], budget: int, now: Time) -> Time:
-    decodes = [request for request in running if request.computed == request.prompt]
-    left = budget - len(decodes)
-    tokens = pairs = prior = 0
-    chunks: list[tuple[Served, int]] = []
-    for request in running:
-        if left <= 0:
-            break
-        if request.computed < request.prompt:
-            size = min(left, request.prompt - request.computed)
-            left -= size
-            tokens += size
-            pairs += size * request.computed + size * (size + 1) // 2
-            prior += request.computed
-            chunks.append((request, size))
-    context = sum(request.computed + request.made for request in decodes)
-    time = cost.step(tokens, pairs, prior, len(chunks), len(decodes), context)
-    for request in decodes:
-        request.made += 1
-        request.last = now + time
-    for request, size in chunks:
-        request.computed += size
-        if request.computed == request.prompt:
-            request.made = 1
-            request.first = request.last = now + time
-    return time
+def means(served: RequestColumns) -> tuple[float, float]:
+    """Return mean (TTFT, TPOT) in seconds."""
+    ttft = (served.first_token - served.arrival) / 1e12
+    after = served.output_tokens > SHORTEST
+    span = (served.finish - served.first_token)[after] / 1e12
+    return float(ttft.mean()), float((span / (served.output_tokens[after] - 1)).mean())
 
 
 def closed_loop(
@@ -89,17 +82,13 @@ def closed_loop(
     nominal]: the procedure of InferenceX (then InferenceMAX) with vLLM's `benchmark_serving.py`.
     """
     lengths = random.Random(1)
-    left = 10 * users
-    now: Time = 0
-    running: list[Served] = []
-    done: list[Served] = []
-    while len(done) < 10 * users:
-        while left and len(running) < users:
-            left -= 1
-            asked = lengths.randint(int(spread * prompt), prompt)
-            running.append(Served(now, asked, lengths.randint(int(spread * output), output)))
-        now += _step(cost, running, budget, now)
-        done += [request for request in running if request.made >= request.output]
-        running = [request for request in running if request.made < request.output]
-    ttft = sum(request.ttft for request in done) / len(done)
-    return ttft, sum(request.tpot for request in done) / len(done)
+    requests = [
+        Served(
+            0 if turn == 0 else -1,
+            lengths.randint(int(spread * prompt), prompt),
+            lengths.randint(int(spread * output), output),
+        )
+        for _ in range(users)
+        for turn in range(TURNS)
+    ]
+    return means(serve(cost, requests, users, budget))

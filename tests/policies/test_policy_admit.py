@@ -4,6 +4,7 @@ import pytest
 from policy_runs import a_recipe, a_request, rows_of, services, simulate
 
 from sojourn.decide.actions import Reject
+from sojourn.decide.clock import SECOND
 from sojourn.errors import UserError
 from sojourn.policies.admit import accept_all, queue_limit
 
@@ -25,8 +26,8 @@ def test_everything_is_accepted():
 def test_accept_all_fails_when_load_stays_above_capacity():
     # One seat, 2 s of work every second: the queue grows by one every 2 s.
     outcome = simulate(rows_of(*((i, 1, 2) for i in range(40))), max_num_seqs=1)
-    waiting = dict(zip(outcome.record.steps.start // 10**12, outcome.record.steps.waiting,
-                       strict=True))
+    steps = outcome.record.steps
+    waiting = dict(zip(steps.start // SECOND, steps.waiting, strict=True))
     assert [waiting[t] for t in (1, 11, 21, 31)] == [1, 6, 11, 16]
 
 

@@ -55,9 +55,7 @@ def test_a_single_token_needs_no_decode_step():
 def test_a_shorter_newcomer_takes_the_only_seat():
     # Row 0 has 10 - 2 = 8 s left when row 1 (2 s) comes at 2: it runs 2..4, row 0 ends at 12.
     # Row 2 (5 s) comes at 4, against 8 left: it runs 4..9 and row 0 ends at 17.
-    outcome = simulate(
-        rows_of((0, 1, 10), (2, 1, 2), (4, 1, 5)), a_recipe(**SRPT), max_num_seqs=1
-    )
+    outcome = simulate(rows_of((0, 1, 10), (2, 1, 2), (4, 1, 5)), a_recipe(**SRPT), max_num_seqs=1)
     assert outcome.finish == [17, 4, 9]
 
 
@@ -136,9 +134,11 @@ def test_requests_in_a_seat_are_ranked_anew_every_so_many_steps():
 
 
 def test_nothing_is_dropped_for_the_longest():
-    rows = rows_of((0, 10, 4), (1, 10, 9), (2, 10, 12))
-    outcome = simulate(rows, longest_first(1), num_gpu_blocks=25, max_num_seqs=1)
+    # Row 2 needs 20 blocks; 40 - 11 - 11 are left beside the two that run: it waits.
+    rows = rows_of((0, 10, 6), (0, 10, 6), (1, 20, 12))
+    outcome = simulate(rows, longest_first(1), num_gpu_blocks=40, max_num_seqs=2)
     assert outcome.record.requests.recomputed_tokens.sum() == 0
+    assert outcome.first[2] == 7
 
 
 def test_ranking_less_than_every_step_is_refused():

@@ -15,9 +15,7 @@ MLFQ = {"compose": "contest", "victim": "lowest_rank"}
 def test_the_best_of_queued_and_seated_get_the_seats():
     # Two seats, outputs 10 and 8. At 3, row 2 (2 tokens) comes: row 0 has most to go (7) and
     # gives way until 5, then ends at 12.
-    outcome = simulate(
-        rows_of((0, 1, 10), (0, 1, 8), (3, 1, 2)), a_recipe(**SRPT), max_num_seqs=2
-    )
+    outcome = simulate(rows_of((0, 1, 10), (0, 1, 8), (3, 1, 2)), a_recipe(**SRPT), max_num_seqs=2)
     assert outcome.finish == [12, 8, 5]
     assert outcome.record.requests.preemptions.tolist() == [1, 0, 0]
 
@@ -102,8 +100,6 @@ def test_a_watermark_out_of_range_is_refused(value):
 def test_fails_when_ranks_cross_often():
     # Quanta far below a step: three equal requests take turns; each stream is paused for others.
     order = ("skip_join_mlfq", {"quantum_base_seconds": 0.001, "skip_join": False})
-    outcome = simulate(
-        rows_of(*((0, 1, 6),) * 3), a_recipe(order=order, **MLFQ), max_num_seqs=1
-    )
+    outcome = simulate(rows_of(*((0, 1, 6),) * 3), a_recipe(order=order, **MLFQ), max_num_seqs=1)
     assert outcome.record.requests.preemptions.tolist() == [3, 5, 2]
     assert outcome.record.requests.gap.min() >= 3 * SECOND

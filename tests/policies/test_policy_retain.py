@@ -15,7 +15,7 @@ def two_turns(gap, *others, prompts=(4, 8)):
     """
     rows = [(0, prompts[0], 2), (0, prompts[1], 1), *others]
     ids = iter(range(100, 10_000))
-    prefix = [tuple(range(prompts[0])), tuple(range(prompts[0])) + (50, 51, 52, 53)]
+    prefix = [tuple(range(prompts[0])), (*range(prompts[0]), 50, 51, 52, 53)]
     prefix += [tuple(next(ids) for _ in range(row[1])) for row in others]
     return rows_of(
         *rows,
@@ -30,6 +30,8 @@ def holding(seconds):
     return a_recipe(retain=("fixed_ttl", {"hold_seconds": seconds}))
 
 
+OTHERS = ((3, 10, 1), (4, 10, 1))
+"""Two prompts of 10 in 20 blocks, one after the other: the second evicts the oldest five."""
 CACHE = {"enable_prefix_caching": True, "block_tokens": 1}
 
 
@@ -46,9 +48,10 @@ def test_lru_leaves_the_prefix_to_be_found_again():
 
 
 def test_lru_fails_when_the_blocks_were_reused_before_the_program_comes_back():
-    # Between the turns a request of 18 + 1 tokens takes all but one of the 20 blocks.
-    outcome = simulate(two_turns(5.0, (3, 18, 2)), num_gpu_blocks=20, **CACHE)
-    assert outcome.record.requests.cached_tokens.tolist() == [0, 0, 0]
+    # Turn 1 leaves 4 + 1 blocks at 2, row 2 another 10 at 4: row 3 takes the 5 bare ones, then
+    # turn 1's, the least recently used.
+    outcome = simulate(two_turns(5.0, *OTHERS), num_gpu_blocks=20, **CACHE)
+    assert outcome.record.requests.cached_tokens.tolist() == [0, 0, 0, 0]
 
 
 def test_a_turn_that_is_not_the_last_is_held_for_the_time():
@@ -68,11 +71,11 @@ def test_a_last_turn_or_a_request_of_no_program_is_not_held(fields):
     assert policy.until(a_request(0, **fields), 7) == 7
 
 
-def test_held_kv_survives_another_request_until_the_program_comes_back():
-    # As with LRU above, but held for 10 s: row 2 needs 18 of the 15 blocks that are free and
-    # waits; turn 2 comes at 7, finds its 4 tokens, and row 2 runs when it has ended.
-    outcome = simulate(two_turns(5.0, (3, 18, 2)), holding(10.0), num_gpu_blocks=20, **CACHE)
-    assert outcome.record.requests.cached_tokens.tolist()[:2] == [0, 4]
+def test_held_kv_survives_other_requests_until_the_program_comes_back():
+    # As with LRU above, but held for 10 s: row 3 takes 5 of row 2's blocks instead. When turn 2
+    # gets its seat at 7 the hold ends.
+    outcome = simulate(two_turns(5.0, *OTHERS), holding(10.0), num_gpu_blocks=20, **CACHE)
+    assert outcome.record.requests.cached_tokens.tolist() == [0, 4, 0, 0]
     assert [(t, s) for t, row, s in outcome.moves if row == 0][-2:] == [
         (2, "held"),
         (7, "finished"),
@@ -80,14 +83,15 @@ def test_held_kv_survives_another_request_until_the_program_comes_back():
 
 
 def test_fixed_ttl_fails_when_the_tool_call_outlasts_the_time():
-    # Held until 2 + 4, when row 2 takes the blocks; turn 2 comes at 7 and finds nothing.
-    outcome = simulate(two_turns(5.0, (3, 18, 2)), holding(4.0), num_gpu_blocks=20, **CACHE)
-    assert (6, 0, "finished") in outcome.moves
-    assert outcome.record.requests.cached_tokens.tolist() == [0, 0, 0]
+    # Held until 2.5 only, and then as with LRU.
+    outcome = simulate(two_turns(5.0, *OTHERS), holding(0.5), num_gpu_blocks=20, **CACHE)
+    assert (2.5, 0, "finished") in outcome.moves
+    assert outcome.record.requests.cached_tokens.tolist() == [0, 0, 0, 0]
 
 
 def test_fixed_ttl_fails_when_held_blocks_keep_others_out():
-    # Row 2 comes at 3 and waits for the end of the hold at 12; released at once it speaks at 4.
+    # Row 2 comes at 3, needs 18 of 15 free blocks and waits for the end of the hold at 12;
+    # if turn 1's are released at once it speaks at 4.
     rows = two_turns(50.0, (3, 18, 1))
     tight = {"num_gpu_blocks": 20, **CACHE}
     assert simulate(rows, holding(10.0), **tight).first[2] == 13

@@ -22,7 +22,7 @@ class Pressure:
     def seated_last_first(self):
         return reversed(self.seated)
 
-    def worst_seated(self, now):
+    def worst_seated(self, _now):
         return self.seated[-1] if self.seated else None
 
     def worst_paused(self):
@@ -121,9 +121,7 @@ def test_lowest_rank_fails_when_memory_is_short_and_requests_are_long():
 
 
 def swapper(**values):
-    return proactive_swap.ProactiveSwap(
-        proactive_swap.Config(**values), services(max_num_seqs=8)
-    )
+    return proactive_swap.ProactiveSwap(proactive_swap.Config(**values), services(max_num_seqs=8))
 
 
 def test_the_reserve_is_the_larger_of_seats_and_parameter():
@@ -178,8 +176,9 @@ def test_blocks_become_free_when_their_copy_is_done():
     ]
     assert outcome.record.requests.recomputed_tokens.sum() == 0
     # While the copy out runs, row 0's 9 blocks are in use beside row 1's 4.
-    used = dict(zip(outcome.record.steps.start // SECOND, outcome.record.steps.kv_used,
-                    strict=True))
+    used = dict(
+        zip(outcome.record.steps.start // SECOND, outcome.record.steps.kv_used, strict=True)
+    )
     assert used[3] == 9 + 4
 
 

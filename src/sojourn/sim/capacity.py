@@ -5,7 +5,8 @@ each seat (fewer would all find a seat and never wait) and `REQUESTS_MIN` in all
 repeated cyclically, each copy shifted by its span and one mean gap, its sessions and prompts
 distinct from those before. Two passes run at a scaled rate. The queue grows if at the end of the
 second more requests wait for their first seat than at the end of the first, by more than 1 % of
-the requests of a pass. If no more than that wait after the first pass, the second would begin as
+the pass's arrivals, at least `GROWTH_MIN`; turns that wait for the turn before do not count, for
+a session never has more than one request in the queue. If no more than that wait after the first pass, the second would begin as
 the first did, and is not run. The search starts at the throughput of one pass sent at once and
 narrows to 1 %.
 """
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 REQUESTS_PER_SEAT: Final = 8
 REQUESTS_MIN: Final = 1_000
 GROWTH_SHARE: Final = 0.01
+GROWTH_MIN: Final = 2
 BUSY_SHARE: Final = 0.9
 """Part of a pass sent at once whose finishes tell the throughput."""
 PRECISION: Final = 0.01
@@ -165,7 +167,7 @@ class Search:
 
     Attributes:
         double: Two passes.
-        half: Requests of a pass.
+        allowed: Growth that does not count, in requests.
         period: Length of a pass at the workload's own rate.
         rate: The workload's mean rate in requests per second.
         setup: What runs it.
@@ -174,7 +176,7 @@ class Search:
     """
 
     double: Workload
-    half: int
+    allowed: int
     period: Time
     rate: float
     setup: Setup
@@ -183,9 +185,8 @@ class Search:
 
     def probe(self, scale: float) -> bool:
         """Return whether the queue grows at a scale."""
-        allowed = int(GROWTH_SHARE * self.half)
         first, second = round(self.period / scale), round(2 * self.period / scale)
-        watch = _Watch(first, allowed)
+        watch = _Watch(first, self.allowed)
         simulation = Simulation(self.double, replace(self.setup, check=watch), scale)
         watch.simulation = simulation
         try:
@@ -194,7 +195,7 @@ class Search:
             found = Probe(scale, scale * self.rate, watch.waiting, None, False)
         else:
             before, after = _waiting(record, first), _waiting(record, second)
-            grows = after - before > allowed
+            grows = after - before > self.allowed
             found = Probe(scale, scale * self.rate, before, after, grows)
         self.probes.append(found)
         self.told(found)
@@ -262,7 +263,8 @@ def capacity(
     wanted = max(REQUESTS_PER_SEAT * seats, REQUESTS_MIN)
     copies = -(-wanted // len(workload))
     single = repeat(workload, copies)
-    at_once = replace(single, arrival=[min(time, 0) for time in single.arrival])
+    own = sum(1 for time in single.arrival if time >= 0)
+    at_once = replace(single, arrival=[0] * len(single), following=[-1] * len(single))
     record = _uninterrupted(Simulation(at_once, setup).run(until=NEVER))
     finishes = np.sort(record.requests.finish[record.requests.finish >= 0])
     if not finishes.size:
@@ -275,7 +277,7 @@ def capacity(
     throughput = (most + 1) / (float(finishes[most]) / SECOND)
     search = Search(
         double=repeat(workload, 2 * copies),
-        half=len(single),
+        allowed=max(GROWTH_MIN, int(GROWTH_SHARE * own)),
         period=copies * _period(workload),
         rate=rate,
         setup=setup,

@@ -206,6 +206,9 @@ class Simulation:
             replica.advance()
             if check is not None:
                 check(replica)
+            if self.pending and self.pending[0][0] <= time:
+                self._call_at(index, time)  # turns that follow at once arrive before the plan
+                return
         began = perf_counter_ns()
         again = replica.begin(time)
         self.decision_nanoseconds += perf_counter_ns() - began
