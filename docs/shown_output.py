@@ -2,7 +2,8 @@
 
 A command of a page is marked `<!-- command: NAME -->`. A block below `<!-- output: NAME, from: A,
 to: B -->` shows its lines from the first that begins with A up to the first that begins with B;
-below `<!-- output: NAME, lines: A|B|C -->` those that begin with one of A, B and C.
+below `<!-- output: NAME, lines: A|B|C -->` those that begin with one of A, B and C, to the end of
+their sentence where the program folded them.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ COMMAND: Final = re.compile(r"<!-- command: (\w+) -->\n```sh\n(.+)\n```\n")
 OUTPUT: Final = re.compile(
     r"(<!-- output: (\w+), ([^>\n]*) -->\n```text\n)(?:.*?)(\n```\n)", re.DOTALL
 )
+FOLDED: Final = 100
+"""A line that is longer and ends without a full stop goes on in the next one."""
 
 
 @cache
@@ -39,7 +42,11 @@ def select(lines: tuple[str, ...], which: str) -> str:
     keys = dict(part.split(": ", 1) for part in which.split(", "))
     if "lines" in keys:
         begins = tuple(keys["lines"].split("|"))
-        chosen = [line for line in lines if line.startswith(begins)]
+        chosen, folded = [], False
+        for line in lines:
+            if folded or line.startswith(begins):
+                chosen.append(line)
+                folded = len(line) > FOLDED and not line.endswith(".")
     else:
         start = next(at for at, line in enumerate(lines) if line.startswith(keys["from"]))
         chosen = list(takewhile(lambda line: not line.startswith(keys["to"]), lines[start:]))

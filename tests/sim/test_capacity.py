@@ -62,6 +62,14 @@ def test_turns_of_sessions_wait_for_the_turn_before():
     assert mean_rate(workload) == pytest.approx(2.0)
 
 
+def test_few_long_sessions_count_by_session():
+    # Of 1000 requests in 20 sessions 1 % would be half of all that can ever wait.
+    following = [place + 1 if place % 50 != 49 else -1 for place in range(1000)]
+    rows = [(place // 50 * 10.0, 8, 5, 0) for place in range(1000)]
+    found = capacity(make(rows, following=following), fleet().setup(load_recipe("vllm")))
+    assert found.requests_per_second == pytest.approx(20.0, rel=0.1)
+
+
 def test_the_queue_grows_by_more_than_a_hundredth_of_a_pass():
     found = capacity(even(count=400), fleet().setup(load_recipe("vllm")))
     allowed = 400 * -(-REQUESTS_MIN // 400) // 100

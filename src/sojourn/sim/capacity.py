@@ -5,10 +5,11 @@ each seat (fewer would all find a seat and never wait) and `REQUESTS_MIN` in all
 repeated cyclically, each copy shifted by its span and one mean gap, its sessions and prompts
 distinct from those before. Two passes run at a scaled rate. The queue grows if at the end of the
 second more requests wait for their first seat than at the end of the first, by more than 1 % of
-the pass's arrivals, at least `GROWTH_MIN`; turns that wait for the turn before do not count, for
-a session never has more than one request in the queue. If no more than that wait after the first pass, the second would begin as
-the first did, and is not run. The search starts at the throughput of one pass sent at once and
-narrows to 1 %.
+the pass's arrivals, at least `GROWTH_MIN`. (A turn that follows another is no arrival here: a
+session has at most one request in the queue.) If no more than that wait after the first pass, the
+second would begin as the first did, and is not run. The search starts at the throughput of one
+pass sent at once and narrows to 1 %. Sessions so few that all their requests find seats and
+blocks never queue, at any rate: their capacity cannot be measured.
 """
 
 from __future__ import annotations
