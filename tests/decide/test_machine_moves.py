@@ -284,6 +284,13 @@ def test_a_request_can_be_cancelled_in_every_state_before_its_end(state):
     assert machine.handle(events.Timer(10**6)) == []
 
 
+def test_a_cancelled_stream_gives_back_also_the_tokens_it_has_decoded():
+    machine = contested()
+    request = in_state(machine, st.DECODE)
+    machine.handle(events.StepEnd(3, 7, True, ()))
+    assert list(machine.handle(events.Cancel(9, request))) == [Release(request, 4 + 7)]
+
+
 @pytest.mark.parametrize("state", [st.HELD, st.FINISHED, st.REJECTED, st.CANCELLED])
 def test_a_cancellation_after_the_end_changes_nothing(state):
     machine = contested()

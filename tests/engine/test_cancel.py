@@ -4,74 +4,10 @@ import random
 from collections import Counter
 
 import pytest
+from engine_hosts import Host
 
-from sojourn.cost import Coefficients, Fitted
 from sojourn.decide import states as st
-from sojourn.decide.clock import NEVER, SECOND
-from sojourn.decide.limits import EngineLimits
-from sojourn.decide.machine import Machine
 from sojourn.decide.request import Request
-from sojourn.decide.slots import Services
-from sojourn.engine.replica import Replica
-from sojourn.recipes import load_recipe
-from sojourn.sim.check import Invariants
-from sojourn.sim.recorder import RunRecorder
-
-COST = Fitted(Coefficients(fixed=0.01, prefill_token=0.001))
-LIMITS = EngineLimits(
-    num_gpu_blocks=60,
-    block_size=2,
-    max_num_seqs=3,
-    max_num_batched_tokens=16,
-    max_model_len=120,
-    swap_blocks=200,
-    block_tokens=2,
-)
-
-
-class Lengths:
-    def __init__(self, replica):
-        self.replica = replica
-
-    def output_tokens(self, request):
-        return self.replica.outputs[request.id]
-
-
-class Host:
-    """A replica driven step by step by a test, with invariants asserted."""
-
-    def __init__(self, recipe, host="vllm"):
-        self.now = 0
-        self.ended = {}
-        self.open = []
-        machine = Machine(LIMITS)
-        self.truth = Lengths(None)
-        machine.install(load_recipe(recipe, host).build(Services(machine, COST, self.truth)))
-        self.replica = Replica(0, machine, COST, self.end, RunRecorder(), SECOND // 200, 1)
-        self.truth.replica = self.replica
-        self.check = Invariants()
-
-    def end(self, request, _now, reason):
-        assert request.id not in self.ended, "ended twice"
-        self.ended[request.id] = reason
-        self.open.remove(request)
-
-    def submit(self, request, output):
-        self.open.append(request)
-        self.replica.submit(request, output, self.now)
-
-    def step(self, cancel=()):
-        """Go to the next boundary, cancel there, and plan again."""
-        if self.replica.steps:
-            self.now = self.replica.advance()
-        for request in cancel:
-            if request in self.open:
-                self.replica.cancel(request, self.now)
-                self.check(self.replica)
-        again = self.replica.begin(self.now)
-        self.check(self.replica)
-        if not self.replica.steps and again < NEVER:
-            self.now = again
 
 
 def a_crowd(rng, count=16):
@@ -97,7 +33,7 @@ RECIPES = [
 @pytest.mark.parametrize(("recipe", "name"), RECIPES)
 def test_cancelling_everybody_gives_everything_back(recipe, name):
     states = Counter()
-    for seed in range(12):
+    for seed in range(30):
         rng = random.Random(seed)
         host = Host(recipe, name)
         for request, output in a_crowd(rng):
@@ -116,7 +52,9 @@ def test_cancelling_everybody_gives_everything_back(recipe, name):
         assert (replica.host.used, replica.host.outgoing) == (0, 0)
         assert replica.context == 0
         assert not any(replica.phases)
-    assert {st.WAITING, st.PREFILL, st.DECODE} <= set(states)
+    swaps = {st.PAUSED, st.SWAPPING_OUT, st.SWAPPED, st.SWAPPING_IN}
+    expected = {st.WAITING, st.PREFILL, st.DECODE} | (swaps if name == "ideal" else set())
+    assert expected <= set(states)
 
 
 def test_a_cancelled_request_is_reported_once_with_the_reason():
@@ -127,3 +65,39 @@ def test_a_cancelled_request_is_reported_once_with_the_reason():
     host.step([request])
     host.step([request])
     assert host.ended == {0: "client gone"}
+
+
+@pytest.mark.xfail(reason="kept for ever", strict=True)
+def test_the_output_length_of_a_cancelled_request_is_forgotten():
+    host = Host("vllm")
+    request = Request(0, 0, 4)
+    host.submit(request, 50)
+    host.step()
+    host.step([request])
+    assert host.replica.outputs == {}
+
+
+@pytest.mark.xfail(reason="an illegal move at the next plan", strict=True)
+def test_a_request_can_be_cancelled_before_the_machine_has_heard_of_it():
+    # Under vtc an arrival inside a step waits for the boundary, where it is cancelled.
+    host = Host("vtc")
+    first, second = Request(0, 0, 4), Request(1, 0, 4)
+    host.submit(first, 50)
+    host.step()
+    host.submit(second, 5)
+    host.step([second])
+    assert host.ended == {1: "client gone"}
+
+
+@pytest.mark.xfail(reason="free at once, and still counted as on the way", strict=True)
+def test_blocks_of_a_cancelled_copy_are_not_counted_twice():
+    for seed in range(40):
+        rng = random.Random(seed)
+        host = Host("fastserve", "ideal")
+        for request, output in a_crowd(rng):
+            host.submit(request, output)
+        for _ in range(40):
+            host.step([r for r in host.open if r.state == st.SWAPPING_OUT and rng.random() < 0.3])
+            pool, memory = host.replica.pool, host.replica.host
+            leaving = [copy[2] for copy in memory.copies if copy[2].state == st.SWAPPING_OUT]
+            assert memory.outgoing == sum(pool.blocks_at(r, r.computed) for r in leaving)

@@ -95,11 +95,7 @@ def cases(draw, prefixes=True, sessions=True):
             shared = draw(st.integers(0, 6))
             full = row[1] // block_tokens
             own = 1000 * (len(prefix) + 1)
-            prefix.append(
-                tuple(
-                    family * 100 + i if i < shared else own + i for i in range(full)
-                )
-            )
+            prefix.append(tuple(family * 100 + i if i < shared else own + i for i in range(full)))
     following = [-1] * count
     gap = [0] * count
     if sessions and draw(st.booleans()):
@@ -123,8 +119,17 @@ def cases(draw, prefixes=True, sessions=True):
     )
 
 
-def run(case, recipe="vllm", *, host="vllm", max_horizon=HORIZON_STEPS, check=True, trace=True,
-        cost=COST, overrides=()) -> RunRecord:
+def run(
+    case,
+    recipe="vllm",
+    *,
+    host="vllm",
+    max_horizon=HORIZON_STEPS,
+    check=True,
+    trace=True,
+    cost=COST,
+    overrides=(),
+) -> RunRecord:
     """Run a case with invariants asserted after every step."""
     checks = {}
 

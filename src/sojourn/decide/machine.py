@@ -50,6 +50,7 @@ class Machine:
         paused, parked: Hold exactly the paused ones, worst rank first and best rank first.
         standings: Where seats are contested, exactly the decoding ones, worst standing first.
         granted: Ids granted prompt tokens by the draft in progress; they cannot yield in it.
+        swap_room: Blocks that host memory has room for; the host keeps it current.
         held: Holds exactly the held ones, by id, with their expiry.
         decodes: Number of requests in decode.
         steps: Steps ended.
@@ -68,6 +69,7 @@ class Machine:
         self.seated: dict[int, Request] = {}
         self.partials: dict[int, Request] = {}
         self.granted: set[int] = set()
+        self.swap_room = 0
         self.held: dict[int, tuple[Request, Time]] = {}
         self.expiries: list[tuple[Time, int]] = []
         self.delayed: list[tuple[Time, int, Request]] = []
@@ -153,9 +155,9 @@ class Machine:
         request = event.request
         if request.state in st.ENDED or request.state == st.HELD:
             return ()
-        resident = request.state not in (st.WAITING, st.DELAYED, st.SWAPPED)
+        tokens = 0 if request.state in (st.WAITING, st.DELAYED, st.SWAPPED) else request.computed
         self._move(request, st.CANCELLED, event.time)
-        return (Release(request, request.computed if resident else 0),)
+        return (Release(request, tokens),)
 
     def _swap_done(self, event: events.SwapDone) -> Sequence[Action]:
         request = event.request
@@ -185,8 +187,8 @@ class Machine:
         """
         if self.held:
             return (self._let_go(next(iter(self.held)), event.time),)
-        wants = event.request
-        choice = self.policies.victim.victim(self, wants, event.time)
+        wants, victim = event.request, self.policies.victim
+        choice = victim.victim(self, wants, event.time)
         if choice is None and self.seated:
             if wants is not None and wants.id in self.seated:
                 choice = Yield(next(iter(self.seated_last_first())), Mode.DROP)
@@ -244,7 +246,7 @@ class Machine:
         request.decoded += tokens
 
     def next_alarm(self) -> Time:
-        """Return when `handle(events.Timer)` or a new plan is due although nothing else happened."""
+        """Return when `handle(Timer)` or a new plan is due although nothing else happened."""
         delayed = self.delayed[0][0] if self.delayed else NEVER
         expiry = self.expiries[0][0] if self.expiries else NEVER
         return min(self.policies.order.alarm_time, delayed, expiry)

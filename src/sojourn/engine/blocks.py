@@ -207,12 +207,11 @@ class BlockPool:
 
     def _shelve_tail(self, blocks: int, again: bool) -> Run | None:
         """Put a request's own full blocks into the LRU list; nobody else's are ever found again."""
-        if not again and self.lru:
-            last = next(reversed(self.lru.values()))
-            if last.id < 0 and last.users < 0:
-                last.blocks += blocks
-                self.cached += blocks
-                return None
+        last = next(reversed(self.lru.values()), None)
+        if not again and last is not None and last.users < 0:
+            last.blocks += blocks
+            self.cached += blocks
+            return None
         tail = Run(-1, blocks, 0 if again else -1)
         self._to_lru(tail)
         return tail
@@ -234,7 +233,7 @@ class BlockPool:
                 self.cached -= run.blocks
             run.users += 1
         if own:
-            assert old is not None and old.tail is not None, "a tail was found"
+            assert old is not None and old.tail is not None  # noqa: PT018 - one fact: it was found
             old.tail.blocks -= own
             self.cached -= own
             if old.tail.blocks == 0:

@@ -49,6 +49,7 @@ class StepDraft:
         self.tokens = self.machine.limits.max_num_batched_tokens
         self.yielded = 0
         self.machine.granted.clear()
+        self.machine.swap_room = self.host.blocks - self.host.used
         self.grants: list[tuple[Request, int]] = []
         self.pairs = 0
         self.prior = 0
@@ -195,16 +196,17 @@ class StepDraft:
         fitting = (PAUSED,) if mode is Mode.SWAP else (DECODE, PREFILL)
         if mine.state not in fitting or mine.id in self.machine.granted:
             return Refusal.BUSY
+        if mode is Mode.SWAP and self.pool.blocks_at(mine, mine.computed) > self.machine.swap_room:
+            return Refusal.BLOCKS
         self.unsettled = self.unsettled or self.blocked
         self.carry_out(self.machine.unseat(Yield(mine, mode), self.now))
         return None
 
     def secure(self) -> None:
         """Make room for the growth of all decoding requests, before anything else is granted."""
-        tick = self.machine.ticks % self.pool.block_size
+        tick, seated = self.machine.ticks % self.pool.block_size, self.machine.seated
         while self.phases[tick] > self.pool.free:
-            seated = self.machine.seated.values()
-            self._press(next(r for r in seated if r.state == DECODE and r.phase == tick))
+            self._press(next(r for r in seated.values() if r.state == DECODE and r.phase == tick))
 
     def decode(self) -> int:
         """Grant one token to every decoding request, making room if need be; return how many."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from heapq import heappop, heappush
-from typing import Protocol, cast
+from typing import Protocol
 
 from sojourn.decide.actions import Action, DelayUntil, Drop, HoldUntil, Pause, Reject, Release, Swap
 from sojourn.decide.clock import NEVER, Time
@@ -169,18 +169,15 @@ class Replica:
                 self._carry_out(action)
 
     def _prepare(self, now: Time) -> None:
-        """Let the victim slot make room ahead of need, as far as host memory has room."""
-        machine, pool, host = self.machine, self.pool, self.host
-        while choice := machine.policies.victim.prepare(machine, pool.free + host.outgoing):
-            request = cast(Request, choice.request)
-            if host.used + pool.blocks_at(request, request.computed) > host.blocks:
-                return
-            self._carry_out(machine.unseat(choice, now))
+        """Let the victim slot make room ahead of need."""
+        prepare = self.machine.policies.victim.prepare
+        while choice := prepare(self.machine, self.pool.free + self.host.outgoing):
+            self._carry_out(self.machine.unseat(choice, now))
 
     def _horizon(self, decodes: int) -> tuple[int, Time]:
         """Return for how many steps, and until when, the same decodes may run without a plan."""
-        machine, order = self.machine, self.machine.policies.order
-        if self.draft.yielded or self.draft.unsettled:
+        machine, draft, order = self.machine, self.draft, self.machine.policies.order
+        if draft.yielded or draft.unsettled or (draft.blocked and self.host.outgoing):
             return 1, NEVER
         while True:
             tick, seat, request = self.finishes[0]
@@ -189,7 +186,7 @@ class Replica:
             heappop(self.finishes)
         steps = min(tick - machine.ticks, order.alarm_step - machine.steps, self.max_horizon)
         until = NEVER
-        if self.draft.blocked and self.head is not None:
+        if draft.blocked and self.head is not None:
             hold_steps, until = order.holds(self.head, self.start)
             steps = min(steps, max(hold_steps, 1))
         free = self.pool.free
@@ -277,3 +274,4 @@ class Replica:
         elif isinstance(action, Swap):
             blocks = self.pool.blocks_at(action.request, action.request.computed)
             self.host.copy(action.request, blocks, True, self.draft.now)
+            self.machine.swap_room = self.host.blocks - self.host.used

@@ -140,7 +140,7 @@ def repeat(workload: Workload, copies: int) -> Workload:
     )
 
 
-class _NothingWaits(Exception):  # noqa: N818
+class _NothingWaits(Exception):
     """Ends a run after its first pass."""
 
 

@@ -76,7 +76,7 @@ class LongestClairvoyant(Steady):
             self.remaining.pop(request.id, None)
             return
         self.remaining[request.id] = remaining_time(request, self.services)
-        if finish == DECODE or finish == PREFILL:
+        if finish in (DECODE, PREFILL):
             self.seated[request.id] = request
 
     def ring(self, now: Time) -> Sequence[RequestView]:

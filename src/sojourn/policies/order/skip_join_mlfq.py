@@ -122,9 +122,9 @@ class SkipJoinMlfq(Steady):
 
     def moved(self, request: RequestView, start: int, finish: int, now: Time) -> None:
         """Let arrivals join, and charge time in a seat."""
-        if start == NEW or start == DELAYED:
+        if start in (NEW, DELAYED):
             self._join(request, now)
-        elif finish == DECODE or finish == PREFILL:
+        elif finish in (DECODE, PREFILL):
             if start != PREFILL:
                 job = self.jobs[request.id]
                 job.since = now
@@ -133,7 +133,7 @@ class SkipJoinMlfq(Steady):
         elif finish in ENDED or finish == HELD:
             if self.jobs.pop(request.id, None) is not None:
                 self.idle.pop(request.id, None)
-        elif start == DECODE or start == PREFILL:
+        elif start in (DECODE, PREFILL):
             job = self.jobs[request.id]
             job.used += now - job.since
             job.alarm = NEVER

@@ -99,7 +99,7 @@ class Vtc(Steady):
     def moved(self, request: RequestView, start: int, finish: int, now: Time) -> None:
         """Count service, and lift a tenant that comes back."""
         if finish == WAITING:
-            self._queue(request, start == NEW or start == DELAYED)
+            self._queue(request, start in (NEW, DELAYED))
         account = self.accounts.get(request.tenant)
         if account is None:
             return

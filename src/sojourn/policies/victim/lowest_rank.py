@@ -54,9 +54,9 @@ class LowestRank:
         """Name a paused request; a seated one only for the growth of a seated one."""
         grows = wants is not None and wants.state in (DECODE, PREFILL)
         worst = pressure.worst_paused()
-        if worst is not None and worst is not wants:
-            if grows or worst.drops < self.voluntary_drops_max:
-                return Yield(worst, Mode.DROP)
+        may = worst is not None and (grows or worst.drops < self.voluntary_drops_max)
+        if worst is not None and worst is not wants and may:
+            return Yield(worst, Mode.DROP)
         if not grows:
             return None
         worst = pressure.worst_seated(now)

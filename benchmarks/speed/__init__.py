@@ -1,0 +1,1 @@
+"""Speed of the simulator: requests per CPU second of whole commands, beside two aims and a peer."""
