@@ -96,6 +96,7 @@ def resolve_engine(flags: EngineFlags) -> Engine:
     # vLLM keeps one block for padding, which no request can use.
     usable = blocks - 1
     model_len = _model_len(flags, model, usable * flags.block_size, notices)
+    _note_server_defaults(flags, gpu, notices)
     swap, swap_blocks, swap_seconds = _swap(flags, model, gpu, notices)
     limits = EngineLimits(
         num_gpu_blocks=usable,
@@ -168,6 +169,23 @@ def _blocks(flags: EngineFlags, model: Model, gpu: Gpu | None) -> int:
         max_num_seqs=flags.max_num_seqs,
     )
     return max(blocks, 2)
+
+
+def _note_server_defaults(flags: EngineFlags, gpu: Gpu | None, notices: list[str]) -> None:
+    """Say so where vLLM's server would start with more seats and tokens than 256 and 2,048.
+
+    Source: vLLM 0.32, `EngineArgs.get_batch_defaults`, for its OpenAI-compatible server.
+    """
+    if gpu is None or (flags.max_num_seqs, flags.max_num_batched_tokens) != (256, 2048):
+        return
+    gibibytes = gpu.memory_bytes / 2**30
+    if gibibytes < 70 or (gpu.name.startswith("a100") and gibibytes < 160):
+        return
+    tokens = 16384 if gibibytes >= 160 else 8192
+    notices.append(
+        f"vLLM's server starts with 1024 seats and {tokens} tokens per step on {gpu.name}; "
+        f"to compare with that, add --max-num-seqs 1024 --max-num-batched-tokens {tokens}"
+    )
 
 
 def _model_len(flags: EngineFlags, model: Model, capacity: int, notices: list[str]) -> int:
