@@ -125,3 +125,18 @@ def test_json_shape():
     assert list(document["by_load"][0])[:7] == [
         "load", "best", "best_deployable", "stock", "difference", "paired_gain", "why",
     ]  # fmt: skip
+
+
+def test_the_best_tuned_stock_stands_for_stock():
+    verdict = judge(
+        runs(
+            queue("vllm", rate=6.6, load=1.1),
+            queue("vllm@1024x8192", rate=6.6, load=1.1, order="class"),
+            queue("slo-edf", rate=6.6, load=1.1, order="class"),
+        ),
+        seed=1,
+    )
+    (one,) = verdict.by_load
+    assert one.stock == "vllm@1024x8192"
+    assert verdict.recommended == "vllm@1024x8192"
+    assert not one.difference

@@ -184,7 +184,7 @@ def _note_server_defaults(flags: EngineFlags, gpu: Gpu | None, notices: list[str
     tokens = 16384 if gibibytes >= 160 else 8192
     notices.append(
         f"vLLM's server starts with 1024 seats and {tokens} tokens per step on {gpu.name}; "
-        f"to compare with that, add --max-num-seqs 1024 --max-num-batched-tokens {tokens}"
+        f"to hold the others against that too, add the recipe vllm@1024x{tokens}"
     )
 
 

@@ -56,7 +56,12 @@ Seed = Annotated[
 ]
 
 Recipes = Annotated[
-    str, typer.Option("--recipes", help="Recipes, separated by commas; see `sojourn recipes`.")
+    str,
+    typer.Option(
+        "--recipes",
+        help="Recipes, separated by commas; see `sojourn recipes`. NAME@1024x8192 runs one with "
+        "1,024 seats and 8,192 tokens per step; of several stock rows the best stands for stock.",
+    ),
 ]
 Stock = Annotated[
     str,

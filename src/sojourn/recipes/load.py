@@ -40,6 +40,7 @@ class Recipe:
             purpose).
         slots: Policy name and its configuration, by slot.
         decision_seconds: Time that deciding adds to a step beyond stock's, charged in simulation.
+        max_num_seqs, max_num_batched_tokens: Limits of its own, in place of the engine's.
     """
 
     name: str
@@ -49,6 +50,8 @@ class Recipe:
     kind: str
     slots: Mapping[str, tuple[str, Any]]
     decision_seconds: float = 0.0
+    max_num_seqs: int | None = None
+    max_num_batched_tokens: int | None = None
 
     @property
     def needs(self) -> frozenset[Need]:
@@ -91,16 +94,19 @@ def load_recipe(
     """Read a recipe by name or path, for a host.
 
     Args:
-        name: Name of a recipe that comes with Sojourn, or path of a TOML file.
+        name: Name of a recipe that comes with Sojourn, or path of a TOML file; `NAME@1024x8192`
+            gives it 1,024 seats and 8,192 tokens per step in place of the engine's limits.
         host: `vllm` or `ideal`; a recipe may fill a slot differently for a host.
         overrides: (slot, parameter, value as text); those that the recipe does not have are left
-            to the caller to refuse (see `refuse_unused`).
+            to `parse_overrides` to refuse.
 
     Raises:
         UserError: For an unknown name, key, policy, parameter or value.
     """
     if host not in HOSTS:
         raise unknown("host", host, HOSTS)
+    full = name
+    name, at, size = name.partition("@")
     text, origin = _text(name)
     try:
         document = tomllib.loads(text)
@@ -111,7 +117,24 @@ def load_recipe(
     for slot, parameter, value in overrides:
         recipe = _override(recipe, slot, parameter, value)
     check(recipe.name, recipe.needs, host, _runnable(host))
+    if at:
+        seats, tokens = _size(full, size)
+        short = f"{short}@{seats}x{tokens}"
+        recipe = replace(recipe, name=short, max_num_seqs=seats, max_num_batched_tokens=tokens)
     return recipe
+
+
+def _size(name: str, text: str) -> tuple[int, int]:
+    """Return the seats and the tokens of `SEATSxTOKENS`."""
+    seats, times, tokens = text.partition("x")
+    if not (times and seats.isdecimal() and tokens.isdecimal()) or not 0 < int(seats) <= int(
+        tokens
+    ):
+        raise UserError(
+            f"recipe {name!r} is malformed: after @ write SEATSxTOKENS, at least one seat and as "
+            "many tokens per step as seats, such as vllm@1024x8192"
+        )
+    return int(seats), int(tokens)
 
 
 def _runnable(host: str) -> list[str]:
@@ -159,7 +182,13 @@ def _recipe(name: str, document: dict[str, Any], host: str, origin: str) -> Reci
         policy = table.pop("policy", DEFAULTS[slot])
         slots[slot] = (policy, make_config(slot, policy, table, origin))
     return Recipe(
-        name=name, slots=slots, decision_seconds=float(decision.get("step_seconds", 0.0)), **texts
+        name=name,
+        title=texts["title"],
+        summary=texts["summary"],
+        source=texts["source"],
+        kind=texts["kind"],
+        slots=slots,
+        decision_seconds=float(decision.get("step_seconds", 0.0)),
     )
 
 

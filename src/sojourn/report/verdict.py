@@ -102,7 +102,8 @@ def judge(runs: Sequence[RunSummary], *, stock: str = STOCK, seed: int = 0) -> V
 
     Args:
         runs: Summaries, one for each recipe and load.
-        stock: Name of the recipe that stands for stock.
+        stock: Name of the recipe that stands for stock. If it was also run with other limits
+            (`vllm@1024x8192`), the one with the best goodput over all loads stands for it.
         seed: Seed of the paired bootstrap.
     """
     if not runs:
@@ -110,9 +111,20 @@ def judge(runs: Sequence[RunSummary], *, stock: str = STOCK, seed: int = 0) -> V
     groups: dict[float | None, list[RunSummary]] = {}
     for run in runs:
         groups.setdefault(run.row.load, []).append(run)
+    stock = _best_stock(runs, stock)
     by_load = tuple(_at_load(group, stock, seed) for group in groups.values())
     recommended, overall = _overall(groups, by_load, stock)
     return Verdict(overall, recommended, _notes(runs), by_load)
+
+
+def _best_stock(runs: Sequence[RunSummary], stock: str) -> str:
+    """Return the name of the best-tuned stock configuration that was run."""
+    totals: dict[str, float] = {}
+    for run in runs:
+        name = run.row.recipe
+        if name == stock or name.startswith(f"{stock}@"):
+            totals[name] = totals.get(name, 0.0) + _goodput(run)
+    return max(totals, key=lambda name: totals[name], default=stock)
 
 
 def _at_load(runs: list[RunSummary], stock: str, seed: int) -> LoadVerdict:

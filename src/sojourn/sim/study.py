@@ -65,7 +65,13 @@ class Fleet:
         """Return what runs a recipe on this fleet."""
         return Setup(
             recipe=recipe,
-            limits=self.limits,
+            limits=replace(
+                self.limits,
+                max_num_seqs=recipe.max_num_seqs or self.limits.max_num_seqs,
+                max_num_batched_tokens=(
+                    recipe.max_num_batched_tokens or self.limits.max_num_batched_tokens
+                ),
+            ),
             step_time=with_decisions(self.cost, recipe.decision_seconds),
             make_router=partial(_router, self.route),
             replicas=self.replicas,
