@@ -20,13 +20,21 @@ ROOT = Path(__file__).parents[2]
 QUICK = ("tests/policies", "tests/decide", "tests/engine")
 THOROUGH = ("tests/sim/test_jump.py", "tests/sim/test_hostile.py", "tests/sim/test_controls.py")
 LIMIT_SECONDS = 180
-OPTIONS = ("-x", "-q", "--no-header", "-p", "no:cacheprovider", "--hypothesis-seed=1")
+OPTIONS = (
+    "-x",
+    "-q",
+    "--no-header",
+    "-p",
+    "no:cacheprovider",
+    "--hypothesis-seed=1",
+    "-p",
+    "tests.mutants.without_shrinking",
+)
 
 
 def run_tests(source: Path, tests: tuple[str, ...], skipped: list[str]) -> list[str] | None:
     """Return the first failing test, or nothing if all pass, or None if they never end."""
     environment = {**os.environ, "PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": "1"}
-    environment["HYPOTHESIS_STORAGE_DIRECTORY"] = str(source / "hypothesis")
     options = [*OPTIONS, *(f"--deselect={name}" for name in skipped)]
     try:
         done = subprocess.run(

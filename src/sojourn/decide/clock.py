@@ -7,11 +7,8 @@ from typing import Final, TypeAlias
 Time: TypeAlias = int
 """A moment or a duration in picoseconds; 2**62 of them are 53 days."""
 
-SECOND: Final = 1_000_000_000_000
-"""Picoseconds in a second."""
-
-NEVER: Final = 1 << 62
-"""A moment after every other."""
+SECOND: Final = 1_000_000_000_000  # picoseconds in a second
+NEVER: Final = 1 << 62  # a moment after every other
 
 
 def from_seconds(seconds: float) -> Time:

@@ -155,9 +155,9 @@ class Machine:
         request = event.request
         if request.state in st.ENDED or request.state == st.HELD:
             return ()
-        tokens = 0 if request.state in (st.WAITING, st.DELAYED, st.SWAPPED) else request.computed
+        resident = request.state not in (st.WAITING, st.DELAYED, st.SWAPPED)
         self._move(request, st.CANCELLED, event.time)
-        return (Release(request, tokens),)
+        return (Release(request, request.computed if resident else 0),)
 
     def _swap_done(self, event: events.SwapDone) -> Sequence[Action]:
         request = event.request
@@ -188,13 +188,20 @@ class Machine:
         if self.held:
             return (self._let_go(next(iter(self.held)), event.time),)
         wants, victim = event.request, self.policies.victim
-        choice = victim.victim(self, wants, event.time)
+        choice = self.allowed(victim.victim(self, wants, event.time))
         if choice is None and self.seated:
             if wants is not None and wants.id in self.seated:
                 choice = Yield(next(iter(self.seated_last_first())), Mode.DROP)
         elif choice is None and (worst := self.worst_paused()) is not None and worst is not wants:
             choice = Yield(worst, Mode.DROP)
         return () if choice is None else (self.unseat(choice, event.time),)
+
+    def allowed(self, choice: Yield | None) -> Yield | None:
+        """Return a proposal, or None for a swap of what is not parked or does not fit."""
+        if choice is None or choice.mode is not Mode.SWAP:
+            return choice
+        blocks = -(-choice.request.computed // self.limits.block_size)
+        return choice if blocks <= self.swap_room and choice.request.state == st.PAUSED else None
 
     def plan(self, draft: slots.Draft) -> None:
         """Ring due alarms, then let the compose slot fill the draft."""

@@ -16,9 +16,7 @@ from sojourn.decide.clock import Time
 from sojourn.decide.limits import STALE_ENTRIES
 from sojourn.decide.request import Request
 
-Key: TypeAlias = tuple[int, ...]
-"""Smaller goes first."""
-
+Key: TypeAlias = tuple[int, ...]  # smaller goes first
 Entry: TypeAlias = tuple[Key, Time, int, Request]
 
 
@@ -137,5 +135,4 @@ class GroupedQueue:
             line.popleft()
 
 
-Queue: TypeAlias = RankedQueue | GroupedQueue
-"""Queued requests, best first."""
+Queue: TypeAlias = RankedQueue | GroupedQueue  # queued requests, best first

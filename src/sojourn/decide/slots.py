@@ -199,10 +199,7 @@ class Compose(Policy, Protocol):
 
 
 class Pressure(Protocol):
-    """What a victim policy may choose from; host memory has room for `swap_room` blocks."""
-
-    @property
-    def swap_room(self) -> int: ...
+    """What a victim policy may choose from."""
 
     def seated_last_first(self) -> Iterable[RequestView]:
         """Return the seated requests, last seated first."""

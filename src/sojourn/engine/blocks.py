@@ -161,7 +161,8 @@ class BlockPool:
         found, runs, own = self.find(request)
         have = len(runs) * self.id_blocks + own
         idle = own + sum(run.blocks for run in runs if run.users == 0)
-        if self.blocks_at(request, request.target) - have + idle + reserve > self.free:
+        fresh = self.blocks_at(request, request.target) - have
+        if found + tokens > request.target or fresh + idle + reserve > self.free:
             return -1
         self._lease(request, runs, own)
         self.take(self.blocks_at(request, found + tokens) - have)

@@ -90,7 +90,8 @@ class StepDraft:
     def grant(self, request: RequestView, tokens: int) -> Refusal | None:
         """Compute tokens of a request; the best queued one is given a seat for it."""
         mine = cast(Request, request)
-        if tokens <= 0 or tokens > self.tokens:
+        left = min(mine.target - mine.computed, self.tokens)
+        if not 0 < tokens <= left or mine.id in self.machine.granted:
             return Refusal.TOKENS
         if mine.state == WAITING:
             refusal = self._seat_waiting(mine, tokens)
@@ -103,7 +104,6 @@ class StepDraft:
         if refusal:
             return refusal
         start = mine.computed
-        assert start + tokens <= mine.target, "granted more than there is to compute"
         self.grants.append((mine, tokens))
         self.machine.granted.add(mine.id)
         self.tokens -= tokens
@@ -193,13 +193,12 @@ class StepDraft:
     def unseat(self, request: RequestView, mode: Mode) -> Refusal | None:
         """Take the seat of a request, or swap a paused one out."""
         mine = cast(Request, request)
-        fitting = (PAUSED,) if mode is Mode.SWAP else (DECODE, PREFILL)
-        if mine.state not in fitting or mine.id in self.machine.granted:
+        choice = self.machine.allowed(Yield(mine, mode))
+        seated = mine.state in (DECODE, PREFILL) and mine.id not in self.machine.granted
+        if choice is None or not (seated or mode is Mode.SWAP):
             return Refusal.BUSY
-        if mode is Mode.SWAP and self.pool.blocks_at(mine, mine.computed) > self.machine.swap_room:
-            return Refusal.BLOCKS
         self.unsettled = self.unsettled or self.blocked
-        self.carry_out(self.machine.unseat(Yield(mine, mode), self.now))
+        self.carry_out(self.machine.unseat(choice, self.now))
         return None
 
     def secure(self) -> None:

@@ -170,9 +170,9 @@ class Replica:
 
     def _prepare(self, now: Time) -> None:
         """Let the victim slot make room ahead of need."""
-        prepare = self.machine.policies.victim.prepare
-        while choice := prepare(self.machine, self.pool.free + self.host.outgoing):
-            self._carry_out(self.machine.unseat(choice, now))
+        machine, prepare = self.machine, self.machine.policies.victim.prepare
+        while choice := machine.allowed(prepare(machine, self.pool.free + self.host.outgoing)):
+            self._carry_out(machine.unseat(choice, now))
 
     def _horizon(self, decodes: int) -> tuple[int, Time]:
         """Return for how many steps, and until when, the same decodes may run without a plan."""

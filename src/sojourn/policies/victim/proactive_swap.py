@@ -51,25 +51,18 @@ class ProactiveSwap:
 
     def __init__(self, config: Config, services: Services) -> None:
         self.keep_free = max(config.min_free_blocks, services.view.limits.max_num_seqs)
-        self.block_size = services.view.limits.block_size
         self.late = lowest_rank.LowestRank(lowest_rank.Config(), services)
 
     def victim(self, pressure: Pressure, wants: RequestView | None, now: Time) -> Yield | None:
         """Name whom to drop at once for a seated request, whom to swap out for a newcomer."""
         if wants is None or wants.state in (DECODE, PREFILL):
             return self.late.victim(pressure, wants, now)
-        return self._swap(pressure, wants)
+        worst = pressure.worst_paused()
+        return None if worst is None or worst is wants else Yield(worst, Mode.SWAP)
 
     def prepare(self, pressure: Pressure, free_blocks: int) -> Yield | None:
         """Name whom to swap out while fewer blocks are free than the reserve."""
         if free_blocks >= self.keep_free:
             return None
-        return self._swap(pressure, None)
-
-    def _swap(self, pressure: Pressure, wants: RequestView | None) -> Yield | None:
-        """Name the worst paused request if host memory has room for it."""
         worst = pressure.worst_paused()
-        if worst is None or worst is wants:
-            return None
-        fits = -(-worst.computed // self.block_size) <= pressure.swap_room
-        return Yield(worst, Mode.SWAP) if fits else None
+        return None if worst is None else Yield(worst, Mode.SWAP)

@@ -1,0 +1,8 @@
+"""A pytest plug-in: Hypothesis stops at the first failing example, since only the verdict counts."""
+
+from hypothesis import Phase, settings
+
+settings.register_profile(
+    "mutants", phases=(Phase.explicit, Phase.generate), database=None, deadline=None
+)
+settings.load_profile("mutants")
