@@ -265,6 +265,29 @@ def test_nobody_makes_room_for_itself_or_for_a_newcomer_beside_seated_ones():
     assert machine.handle(events.MemoryPressure(9, newcomer)) == ()
 
 
+def swap_everybody(machine):
+    """Let the victim slot propose to swap the worst paused request out."""
+
+    class Swapper(Nobody):
+        def victim(self, pressure, _wants, _now):
+            return Yield(pressure.worst_paused(), Mode.SWAP)
+
+    machine.policies.victim = Swapper()
+
+
+def test_a_swap_that_does_not_fit_into_host_memory_is_not_made():
+    # 4 tokens in blocks of one.
+    machine = contested()
+    swap_everybody(machine)
+    paused, newcomer = in_state(machine, st.PAUSED), arrive(machine, 1)
+    running = arrive(machine, 2)
+    to_prefill(machine, running)
+    machine.swap_room = 3
+    assert machine.handle(events.MemoryPressure(9, newcomer)) == ()
+    machine.swap_room = 4
+    assert machine.handle(events.MemoryPressure(9, newcomer)) == (Swap(paused),)
+
+
 CANCELLABLE = tuple(range(st.NEW, st.HELD))
 
 

@@ -7,9 +7,10 @@ from sojourn.decide.limits import STALE_ENTRIES
 from sojourn.decide.queues import GroupedQueue, RankedQueue
 from sojourn.decide.request import Request
 
-ids = st.integers(0, 9)
+ids = st.integers(0, 6)
 steps = st.lists(
     st.tuples(st.sampled_from(["push", "discard", "worsen", "peek"]), ids, st.integers(0, 5)),
+    min_size=10,
     max_size=60,
 )
 SETTINGS = settings(max_examples=150, deadline=None)
@@ -138,6 +139,22 @@ def test_stale_entries_of_a_heap_that_empties_are_bounded_by_what_it_held():
         queue.discard(request)
     assert len(queue.heap) <= 500
     assert queue.peek(0) is everybody[-1]
+
+
+def test_a_request_that_comes_back_after_running_goes_to_the_front_of_its_group():
+    queue = GroupedQueue(lambda _r: 0, lambda _group, _now: (0,))
+    first, second, third = requests(3)
+    queue.push(first, 0)
+    queue.push(second, 0)
+    queue.discard(first)
+    first.admitted = 5
+    queue.push(third, 0)
+    queue.push(first, 0)
+    order = []
+    while (head := queue.peek(0)) is not None:
+        order.append(head.id)
+        queue.discard(head)
+    assert order == [0, 1, 2]
 
 
 def test_a_pushed_request_of_a_group_is_not_queued_twice():

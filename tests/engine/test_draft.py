@@ -92,7 +92,7 @@ def test_a_decoding_request_is_granted_nothing():
         (request,) = draft.machine.seated.values()
         return draft.grant(request, 1), draft.decode()
 
-    assert answers(seat, later) == [None, (Refusal.BUSY, 1)]
+    assert answers(seat, later) == [None, (Refusal.TOKENS, 1)]
 
 
 def test_a_prompt_is_found_in_the_cache_less_its_last_token():
@@ -105,21 +105,36 @@ def test_a_prompt_is_found_in_the_cache_less_its_last_token():
     assert host.replica.draft.remaining(second) == 2
 
 
-@pytest.mark.xfail(reason="an assertion fails, with the seat taken", strict=True)
 def test_more_than_there_is_to_compute_is_refused():
     assert answers(lambda d: (d.grant(d.peek(), 5), seat(d))) == [(Refusal.TOKENS, None)]
 
 
-@pytest.mark.xfail(reason="granted twice", strict=True)
 def test_a_second_grant_in_a_step_is_refused():
     def plan(draft):
         head = draft.peek()
         return draft.grant(head, 2), draft.grant(head, 2)
 
-    assert answers(plan) == [(None, Refusal.BUSY)]
+    assert answers(plan) == [(None, Refusal.TOKENS)]
 
 
-@pytest.mark.xfail(reason="an assertion fails, with the seat taken", strict=True)
+def test_a_stream_is_resumed_only_if_its_next_token_has_a_block():
+    def pause(draft):
+        (request,) = draft.machine.seated.values()
+        draft.unseat(request, Mode.KEEP)
+        kept = draft.pool.free
+        draft.pool.take(kept)
+        refused = draft.resume(request), request.state, draft.blocked
+        draft.pool.give(1)
+        resumed = draft.resume(request)
+        draft.pool.give(kept - 1)
+        return refused, resumed, draft.decode()
+
+    assert answers(seat, pause, recipe="fastserve") == [
+        None,
+        ((Refusal.BLOCKS, st.PAUSED, True), None, 1),
+    ]
+
+
 def test_a_paused_stream_is_resumed_not_granted_tokens():
     def pause(draft):
         (request,) = draft.machine.seated.values()

@@ -35,6 +35,7 @@ OPTIONS = (
 def run_tests(source: Path, tests: tuple[str, ...], skipped: list[str]) -> list[str] | None:
     """Return the first failing test, or nothing if all pass, or None if they never end."""
     environment = {**os.environ, "PYTHONPATH": str(source), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment["HYPOTHESIS_PROFILE"] = "mutants"
     options = [*OPTIONS, *(f"--deselect={name}" for name in skipped)]
     try:
         done = subprocess.run(
@@ -48,7 +49,7 @@ def run_tests(source: Path, tests: tuple[str, ...], skipped: list[str]) -> list[
     except subprocess.TimeoutExpired:
         return None
     failed = [
-        line.split()[1]
+        line.partition(" ")[2].partition(" - ")[0]
         for line in done.stdout.splitlines()
         if line.startswith(("FAILED ", "ERROR "))
     ]

@@ -1,4 +1,4 @@
-"""A pytest plug-in: Hypothesis stops at the first failing example, since only the verdict counts."""
+"""A pytest plug-in: Hypothesis stops at the first failing example: only the verdict counts."""
 
 from hypothesis import Phase, settings
 

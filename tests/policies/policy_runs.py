@@ -105,9 +105,16 @@ class Outcome:
 
 
 def simulate(
-    workload, recipe=None, cost=SECOND_A_STEP, swap=0.0, until=NEVER, check=None, **changed
+    workload,
+    recipe=None,
+    cost=SECOND_A_STEP,
+    swap=0.0,
+    until=NEVER,
+    check=None,
+    max_horizon=1,
+    **changed,
 ):
-    """Run step by step with invariants asserted; return what happened."""
+    """Run with invariants asserted, step by step unless told otherwise; return what happened."""
     invariants = check or Invariants()
     setup = Setup(
         recipe=recipe or a_recipe(),
@@ -116,7 +123,7 @@ def simulate(
         make_router=lambda: round_robin.RoundRobin(round_robin.Config()),
         swap_block_seconds=swap,
         trace_states=True,
-        max_horizon=1,
+        max_horizon=max_horizon,
         check=invariants,
     )
     record = Simulation(workload, setup).run(until=until)

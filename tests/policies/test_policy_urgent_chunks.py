@@ -54,6 +54,24 @@ def test_the_engines_token_budget_is_the_only_limit_of_a_batch():
     assert outcome.steps == [(0, 4500, 0)]
 
 
+def test_a_stream_that_yields_to_a_chunk_gives_the_block_of_its_own_token_back():
+    # Budget 4, 21 tokens of memory. Row 0 (16 tokens) has 4 computed when row 1 (3 + 9) overtakes
+    # it at 1, and then 5, 8, 11, 14; at 5 row 1's sixth token takes the last block, row 0's chunk
+    # of 2 finds none, and row 1, seated last, is dropped with that block: 7 and not 6 are free.
+    outcome = simulate(
+        rows_of((0, 16, 1), (1, 3, 9), classes=CLASSES, slo=[0, 1]),
+        a_recipe(**RECIPE),
+        num_gpu_blocks=21,
+        max_num_batched_tokens=4,
+        max_num_seqs=4,
+    )
+    assert (5, 1, "waiting") in outcome.moves
+    assert (
+        dict(zip([t for t, _, _ in outcome.steps], outcome.record.steps.kv_used, strict=True))[5]
+        == 16
+    )
+
+
 def test_fails_when_many_prompts_are_begun_and_overtaken():
     # Four prompts of 8 tokens, each more urgent than the one before: at 4, four chunks of 4 hold
     # 16 tokens of memory and nobody has spoken. In order of arrival the first speaks at 2.

@@ -15,8 +15,7 @@ SRPT = {"order": "srpt_clairvoyant", "compose": "contest"}
 class Pressure:
     """Requests to choose from, best first."""
 
-    def __init__(self, seated=(), paused=(), swap_room=1000):
-        self.swap_room = swap_room
+    def __init__(self, seated=(), paused=()):
         self.seated = list(seated)
         self.paused = list(paused)
 
@@ -147,13 +146,6 @@ def test_rank_stands_in_for_the_estimated_next_scheduled_time():
     # Row 0 has waited longest to run again, row 4 ranks worst: rank decides.
     paused = [a_request(0, state=PAUSED, since=0), a_request(4, state=PAUSED, since=99)]
     assert swapper().prepare(Pressure([], paused), 0) == Yield(paused[1], Mode.SWAP)
-
-
-def test_nobody_is_swapped_out_for_whom_host_memory_has_no_room():
-    (paused,) = states(PAUSED, 3)
-    paused.computed = 7
-    assert swapper().prepare(Pressure([], [paused], swap_room=7), 0) is not None
-    assert swapper().prepare(Pressure([], [paused], swap_room=6), 0) is None
 
 
 def test_a_newcomer_lets_the_worst_paused_be_swapped_out():

@@ -20,7 +20,7 @@ FIELDS = (
     "cached_tokens",
 )
 HOSTS = [(name, "vllm") for name in recipe_names()] + [("fastserve", "ideal")]
-SETTINGS = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SETTINGS = settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 
 
 @pytest.mark.parametrize(("recipe", "host"), HOSTS)

@@ -15,14 +15,9 @@ Arrival = NamedTuple("Arrival", [("time", Time), ("request", Request)])
 """A request reached the host."""
 Cancel = NamedTuple("Cancel", [("time", Time), ("request", Request)])
 """A client went away; what was generated is kept or discarded by its owner."""
+Grants: TypeAlias = tuple[tuple[Request, int], ...]
 StepEnd = NamedTuple(
-    "StepEnd",
-    [
-        ("time", Time),
-        ("steps", int),
-        ("decodes", bool),
-        ("grants", tuple[tuple[Request, int], ...]),
-    ],
+    "StepEnd", [("time", Time), ("steps", int), ("decodes", bool), ("grants", Grants)]
 )
 """`steps` identical steps ended.
 

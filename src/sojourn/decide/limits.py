@@ -18,8 +18,7 @@ class EngineLimits:
     Attributes:
         num_gpu_blocks: KV blocks that requests can use (vLLM's count less its null block).
         block_size: Tokens in a KV block.
-        max_num_seqs: Seats: requests that may run in one step.
-        max_num_batched_tokens: Tokens that one step may compute.
+        max_num_seqs, max_num_batched_tokens: Seats, and tokens that one step may compute.
         max_model_len: Prompt and output tokens that one request may have.
         enable_prefix_caching: Whether full blocks can be found again after release.
         swap_blocks: KV blocks that host memory can hold, where the host offers swapping.

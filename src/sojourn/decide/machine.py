@@ -51,6 +51,7 @@ class Machine:
         standings: Where seats are contested, exactly the decoding ones, worst standing first.
         granted: Ids granted prompt tokens by the draft in progress; they cannot yield in it.
         swap_room: Blocks that host memory has room for; the host keeps it current.
+        returned: Ids whose KV came back at this very plan; the host empties it before the next.
         held: Holds exactly the held ones, by id, with their expiry.
         decodes: Number of requests in decode.
         steps: Steps ended.
@@ -70,6 +71,7 @@ class Machine:
         self.partials: dict[int, Request] = {}
         self.granted: set[int] = set()
         self.swap_room = 0
+        self.returned: set[int] = set()
         self.held: dict[int, tuple[Request, Time]] = {}
         self.expiries: list[tuple[Time, int]] = []
         self.delayed: list[tuple[Time, int, Request]] = []
@@ -165,6 +167,7 @@ class Machine:
             self._move(request, st.SWAPPED, event.time)
         elif request.state == st.SWAPPING_IN:
             self._move(request, st.PAUSED, event.time)
+            self.returned.add(request.id)
         return ()
 
     def _timer(self, event: events.Timer) -> Sequence[Action]:
@@ -197,11 +200,12 @@ class Machine:
         return () if choice is None else (self.unseat(choice, event.time),)
 
     def allowed(self, choice: Yield | None) -> Yield | None:
-        """Return a proposal, or None for a swap of what is not parked or does not fit."""
+        """Return a proposal, or None for a swap of what is not parked, just back or too large."""
         if choice is None or choice.mode is not Mode.SWAP:
             return choice
-        blocks = -(-choice.request.computed // self.limits.block_size)
-        return choice if blocks <= self.swap_room and choice.request.state == st.PAUSED else None
+        fits = -(-choice.request.computed // self.limits.block_size) <= self.swap_room
+        parked = choice.request.state == st.PAUSED and choice.request.id not in self.returned
+        return choice if fits and parked else None
 
     def plan(self, draft: slots.Draft) -> None:
         """Ring due alarms, then let the compose slot fill the draft."""
@@ -214,6 +218,7 @@ class Machine:
     def seat(self, request: Request, now: Time) -> Sequence[Action]:
         """Give a queued request whose KV, if any, is on the GPU a seat; a held turn lets go."""
         decoding = request.state == st.PAUSED and request.computed >= request.target
+        self._check(request, st.DECODE if decoding else st.PREFILL)
         if request.admitted < 0:
             request.admitted = now
         self._move(request, st.DECODE if decoding else st.PREFILL, now)
@@ -231,6 +236,7 @@ class Machine:
         if choice.mode is Mode.SWAP:
             self._move(request, st.SWAPPING_OUT, now)
             return Swap(request)
+        self._check(request, st.WAITING)
         if request.state == st.DECODE:
             self.settle(request)
         tokens = request.computed
@@ -280,9 +286,8 @@ class Machine:
 
     def _move(self, request: Request, finish: int, now: Time) -> None:
         """Change the state of a request: leave, tell the order, enter."""
+        self._check(request, finish)
         start = request.state
-        if (start, finish) not in st.TRANSITIONS:
-            raise IllegalMove(self.tell(request, finish))
         self.story.append((now, request.id, start, finish))
         if self.log is not None:
             self.log.append((now, request.id, finish))
@@ -343,11 +348,13 @@ class Machine:
         self._move(request, st.FINISHED, now)
         return Release(request, request.computed)
 
-    def tell(self, request: Request, finish: int) -> str:
-        """Return the story of a request that ends in an illegal move."""
+    def _check(self, request: Request, finish: int) -> None:
+        """Refuse a move that the table does not have, with the request's story."""
+        if (start := request.state, finish) in st.TRANSITIONS:
+            return
         names = st.NAMES
         past = [f"{names[s]} -> {names[f]} at {t}" for t, i, s, f in self.story if i == request.id]
-        return f"request {request.id}: {names[request.state]} -> {names[finish]} after {past}"
+        raise IllegalMove(f"request {request.id}: {names[start]} -> {names[finish]} after {past}")
 
 
 def _worst_first(key: Callable[[RequestView, Time], Key]) -> Callable[[Request, Time], Key]:

@@ -18,7 +18,6 @@ class RequestView(Protocol):
 
     Attributes:
         id, arrival: Number in order of arrival at the host, and the moment of it.
-        prompt: Prompt tokens.
         tenant, slo_class: Indices of the client account and of the SLO class.
         program: Index of the conversation or agent run; -1 for none.
         turn, last_turn: Which call of the program it is, from 0, and whether it is known to end it.
@@ -27,7 +26,7 @@ class RequestView(Protocol):
         state, since: One of `decide.states`, and when it was entered.
         computed: Tokens whose KV exists, on the GPU or in host memory.
         target: Tokens that must be computed before the next token can be sampled.
-        decoded: Tokens generated.
+        prompt, decoded: Prompt tokens, and tokens generated.
         drops, pauses: Times its KV was dropped; times it lost its seat and kept its KV.
     """
 

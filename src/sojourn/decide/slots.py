@@ -39,11 +39,8 @@ class Mode(Enum):
     DROP = "drop"
 
 
-class Yield(NamedTuple):
-    """A victim and how it yields."""
-
-    request: RequestView
-    mode: Mode
+Yield = NamedTuple("Yield", [("request", RequestView), ("mode", Mode)])
+"""A victim and how it yields."""
 
 
 class EngineView(Protocol):

@@ -174,12 +174,9 @@ class StepDraft:
     def make_room(self, request: RequestView, spare: int = 0) -> bool:
         """Let the victim slot free blocks for a queued request and `spare`; say if they are."""
         mine = cast(Request, request)
-        if mine.state == WAITING:
-            need = self.pool.blocks_at(mine, mine.target)
-        elif mine.state == SWAPPED:
-            need = self.pool.blocks_at(mine, mine.computed) + 1
-        else:
-            need = 1
+        need = self.pool.blocks_at(mine, mine.target) if mine.state == WAITING else 1
+        if mine.state == SWAPPED:
+            need += self.pool.blocks_at(mine, mine.computed)
         while (short := need + spare + self._reserve() - self.pool.free) > 0:
             if short <= self.host.outgoing or not self._press(mine):
                 self.blocked = True
@@ -211,7 +208,7 @@ class StepDraft:
         """Grant one token to every decoding request, making room if need be; return how many."""
         assert not self.decoding, "decodes were granted already"
         machine = self.machine
-        if not machine.decodes:
+        if not 0 < machine.decodes <= self.tokens:
             return 0
         self.decoding = True
         growth = self.phases[machine.ticks % self.pool.block_size]
@@ -220,7 +217,6 @@ class StepDraft:
             self.grown = None
         else:
             self._decode_one_by_one()
-        assert machine.decodes <= self.tokens, "more decodes than tokens in a step"
         self.tokens -= machine.decodes
         return machine.decodes
 

@@ -6,6 +6,7 @@ from heapq import heappop, heappush
 
 from sojourn.decide.clock import NEVER, Time
 from sojourn.decide.request import Request
+from sojourn.decide.states import SWAPPED, SWAPPING_OUT
 
 
 class HostMemory:
@@ -16,7 +17,7 @@ class HostMemory:
         block_time: Time to copy one block over the link.
         used: Blocks in use, from the beginning of the copy out to the end of the copy in.
         outgoing: GPU blocks that copies in progress will free.
-        copies: Copies in progress: when each ends, request id, request, blocks, whether out.
+        copies: Copies in progress: when each ends, request id, request, blocks.
     """
 
     def __init__(self, blocks: int, block_time: Time) -> None:
@@ -25,12 +26,12 @@ class HostMemory:
         self.used = 0
         self.outgoing = 0
         self.link_free: Time = 0
-        self.copies: list[tuple[Time, int, Request, int, bool]] = []
+        self.copies: list[tuple[Time, int, Request, int]] = []
 
     def copy(self, request: Request, blocks: int, out: bool, now: Time) -> None:
         """Begin, or queue, the copy of a request's KV."""
         self.link_free = max(self.link_free, now) + blocks * self.block_time
-        heappush(self.copies, (self.link_free, request.id, request, blocks, out))
+        heappush(self.copies, (self.link_free, request.id, request, blocks))
         if out:
             self.used += blocks
             self.outgoing += blocks
@@ -39,13 +40,20 @@ class HostMemory:
         """Return when the next copy ends; NEVER without one."""
         return self.copies[0][0] if self.copies else NEVER
 
-    def ended(self, now: Time) -> tuple[Request, bool] | None:
-        """Take the next copy that has ended by `now`: the request, and whether it went out."""
+    def ended(self, now: Time) -> Request | None:
+        """Take the next copy that has ended by `now` and return its request."""
         if self.next_end() > now:
             return None
-        _, _, request, blocks, out = heappop(self.copies)
-        if out:
+        _, _, request, blocks = heappop(self.copies)
+        if request.state == SWAPPING_OUT:
             self.outgoing -= blocks
         else:
             self.used -= blocks
-        return request, out
+        return request
+
+    def forget(self, request: Request, blocks: int) -> None:
+        """Take note that a request with KV here, or on the way out, is being cancelled."""
+        if request.state == SWAPPED:
+            self.used -= blocks
+        elif request.state == SWAPPING_OUT:
+            self.outgoing -= blocks

@@ -18,7 +18,7 @@ from sojourn.decide.limits import HORIZON_STEPS
 from sojourn.decide.machine import Machine
 from sojourn.decide.request import Request
 from sojourn.decide.services import StepTime
-from sojourn.decide.states import DECODE, ENDED, SWAPPED, SWAPPING_OUT
+from sojourn.decide.states import DECODE, SWAPPING_OUT
 from sojourn.engine.blocks import BlockPool
 from sojourn.engine.draft import StepDraft
 from sojourn.engine.host_memory import HostMemory
@@ -107,11 +107,13 @@ class Replica:
     def cancel(self, request: Request, now: Time) -> None:
         """Take a cancellation, at a step boundary only."""
         assert self.steps == 0, "cancelled inside a step"
-        if request.state == SWAPPED:
-            self.host.used -= self.pool.blocks_at(request, request.computed)
+        if request in self.inbox:
+            self.inbox.remove(request)
+        self.host.forget(request, self.pool.blocks_at(request, request.computed))
         for action in self.machine.handle(Cancel(now, request)):
             self._carry_out(action)
             self.ended(request, now, "client gone")
+        self.outputs.pop(request.id, None)
 
     def interrupt(self, now: Time) -> Time:
         """End the run in progress at its first step boundary at or after `now`; return that."""
@@ -153,14 +155,12 @@ class Replica:
 
     def _ring(self, now: Time) -> None:
         """Take the arrivals, the copies that have ended and the timers that are due."""
+        self.machine.returned.clear()
         while self.inbox:
             self._let_in(self.inbox.pop(0), now)
-        while (copied := self.host.ended(now)) is not None:
-            request, out = copied
-            if out and request.state == SWAPPING_OUT:
+        while (request := self.host.ended(now)) is not None:
+            if request.state == SWAPPING_OUT:
                 self.pool.release(request, request.computed, again=False)
-            elif out and request.state in ENDED:
-                self.host.used -= self.pool.blocks_at(request, request.computed)
             self.machine.handle(SwapDone(now, request))
         if self.machine.delayed or self.machine.expiries:
             for action in self.machine.handle(Timer(now)):
@@ -177,7 +177,8 @@ class Replica:
     def _horizon(self, decodes: int) -> tuple[int, Time]:
         """Return for how many steps, and until when, the same decodes may run without a plan."""
         machine, draft, order = self.machine, self.draft, self.machine.policies.order
-        if draft.yielded or draft.unsettled or (draft.blocked and self.host.outgoing):
+        copying = machine.returned or (draft.blocked and self.host.outgoing)
+        if draft.yielded or draft.unsettled or copying:
             return 1, NEVER
         while True:
             tick, seat, request = self.finishes[0]

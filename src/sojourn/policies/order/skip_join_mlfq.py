@@ -26,7 +26,7 @@ from sojourn.decide.needs import Need
 from sojourn.decide.queues import Key
 from sojourn.decide.request import RequestView
 from sojourn.decide.slots import Changes, Services
-from sojourn.decide.states import DECODE, DELAYED, ENDED, HELD, NEW, PREFILL
+from sojourn.decide.states import DECODE, DELAYED, ENDED, HELD, NEW, PREFILL, WAITING
 from sojourn.errors import UserError
 from sojourn.policies.order.steady import Steady
 
@@ -123,7 +123,8 @@ class SkipJoinMlfq(Steady):
     def moved(self, request: RequestView, start: int, finish: int, now: Time) -> None:
         """Let arrivals join, and charge time in a seat."""
         if start in (NEW, DELAYED):
-            self._join(request, now)
+            if finish == WAITING:
+                self._join(request, now)
         elif finish in (DECODE, PREFILL):
             if start != PREFILL:
                 job = self.jobs[request.id]
