@@ -67,7 +67,6 @@ def test_a_cancelled_request_is_reported_once_with_the_reason():
     assert host.ended == {0: "client gone"}
 
 
-@pytest.mark.xfail(reason="kept for ever", strict=True)
 def test_the_output_length_of_a_cancelled_request_is_forgotten():
     host = Host("vllm")
     request = Request(0, 0, 4)
@@ -77,7 +76,6 @@ def test_the_output_length_of_a_cancelled_request_is_forgotten():
     assert host.replica.outputs == {}
 
 
-@pytest.mark.xfail(reason="an illegal move at the next plan", strict=True)
 def test_a_request_can_be_cancelled_before_the_machine_has_heard_of_it():
     # Under vtc an arrival inside a step waits for the boundary, where it is cancelled.
     host = Host("vtc")
@@ -89,7 +87,6 @@ def test_a_request_can_be_cancelled_before_the_machine_has_heard_of_it():
     assert host.ended == {1: "client gone"}
 
 
-@pytest.mark.xfail(reason="free at once, and still counted as on the way", strict=True)
 def test_blocks_of_a_cancelled_copy_are_not_counted_twice():
     for seed in range(40):
         rng = random.Random(seed)

@@ -144,7 +144,6 @@ def test_a_paused_stream_is_resumed_not_granted_tokens():
     assert answers(seat, pause, recipe="fastserve") == [None, (Refusal.TOKENS, st.PAUSED, None, 1)]
 
 
-@pytest.mark.xfail(reason="an assertion fails", strict=True)
 def test_decodes_without_tokens_for_all_of_them_are_not_granted():
     def full(draft):
         return draft.grant(draft.peek(), 16), draft.decode()

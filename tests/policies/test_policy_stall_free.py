@@ -2,7 +2,7 @@
 
 import random
 
-from policy_runs import rows_of, simulate
+from policy_runs import a_recipe, rows_of, simulate
 
 from sojourn.cost import Coefficients, Fitted
 from sojourn.decide.clock import SECOND
@@ -26,12 +26,12 @@ def test_a_prefill_never_stalls_a_stream():
 
 
 def test_nobody_is_admitted_in_a_step_in_which_somebody_yields():
-    # 8 tokens of memory: at second 2 row 1 is dropped for row 0's growth. Row 2 (1 token), which
-    # came at 2, would fit into row 1's 4 blocks at once, but is admitted only at 3, and after
-    # row 1, which came before it and needs 5 of the 3 free: at 5, when row 0 has gone.
-    outcome = simulate(rows_of((0, 3, 5), (0, 3, 5), (2, 1, 1)), num_gpu_blocks=8)
-    admitted = [time for time, row, state in outcome.moves if state == "prefill" and row == 2]
-    assert admitted == [5]
+    # Two seats, 8 tokens of memory. At 2 row 1 is dropped for row 0's growth: its seat and 3 of
+    # its 4 blocks are free, and row 2, of a tenant that goes first, needs one. It is let in at 3.
+    rows = rows_of((0, 3, 5), (0, 3, 5), (1, 1, 1, 1))
+    outcome = simulate(rows, a_recipe(order="vtc"), num_gpu_blocks=8, max_num_seqs=2)
+    assert (2, 1, "waiting") in outcome.moves
+    assert [time for time, row, state in outcome.moves if (row, state) == (2, "prefill")] == [3]
 
 
 def test_no_request_passes_a_head_that_does_not_fit():

@@ -199,7 +199,6 @@ def test_proactive_swap_fails_when_the_link_is_slow():
     assert simulate(TWO, SWAPS, swap=0.5, **TIGHT).finish == [20, 4]
 
 
-@pytest.mark.xfail(reason="swapped out again as soon as it is back: livelock", strict=True)
 def test_a_request_larger_than_all_but_the_reserve_is_not_swapped_for_ever():
     # Row 0's 9 tokens leave 11 of 20 blocks, fewer than the reserve of 12: whenever it is back on
     # the GPU and before it gets its seat, it is the worst paused one and is swapped out again.

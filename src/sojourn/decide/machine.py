@@ -186,17 +186,17 @@ class Machine:
         """Held KV goes first, then whom the victim slot names.
 
         If the policy names nobody, the last seated request is dropped for a seated one, and where
-        nobody is seated the worst paused one is: growth must never deadlock.
+        nobody is seated the worst paused one for a paused one: growth must never deadlock.
         """
         if self.held:
             return (self._let_go(next(iter(self.held)), event.time),)
         wants, victim = event.request, self.policies.victim
         choice = self.allowed(victim.victim(self, wants, event.time))
-        if choice is None and self.seated:
-            if wants is not None and wants.id in self.seated:
-                choice = Yield(next(iter(self.seated_last_first())), Mode.DROP)
-        elif choice is None and (worst := self.worst_paused()) is not None and worst is not wants:
-            choice = Yield(worst, Mode.DROP)
+        if choice is None and wants is not None and wants.id in self.seated:
+            choice = Yield(next(iter(self.seated_last_first())), Mode.DROP)
+        elif choice is None and wants is not None and wants.state == st.PAUSED and not self.seated:
+            worst = self.worst_paused()
+            choice = Yield(worst, Mode.DROP) if worst is not None and worst is not wants else None
         return () if choice is None else (self.unseat(choice, event.time),)
 
     def allowed(self, choice: Yield | None) -> Yield | None:

@@ -9,9 +9,8 @@ Deviations: a request joins the first level whose quantum covers its prefill tim
     does. Time in a seat is charged in full to each member of the batch. Promotion scans look at
     requests queued for `starvation_seconds`; in the released code a request that never ran counts
     as starved at every scan, which `never_run_starves` reproduces.
-Fails when: quanta are short against a step (every step demotes: FCFS with extra pauses), when
-    memory rather than seats is short, and where KV cannot be parked: a dropped request pays its
-    whole prefill again.
+Fails when: jobs are alike (they take turns and all end late), when memory rather than seats is
+    short, and where KV cannot be parked: a dropped request pays its whole prefill again.
 """
 
 from __future__ import annotations
