@@ -36,7 +36,8 @@ The first gain to take is one stock flag.
 ![Mean per-token latency over rate, five configurations, two workloads](../_static/fastserve.svg)
 
 Mean per-token latency is the mean over requests of end-to-end time over output tokens, the \
-measure of the paper. Bars are 95 % intervals of the mean over {seeds} seeds (Student's t).
+measure of the paper. Lines are means over {seeds} seeds, bars reach from the lowest seed to the \
+highest.
 
 ## Setting
 
@@ -60,8 +61,8 @@ axis are therefore not the paper's; shapes and ratios are what is compared.
 ## The rate at a given latency
 
 Requests per second at which the mean per-token latency passes a threshold, mean over seeds with \
-its 95 % interval; *beyond* means that it does not within the rates run. The last row is the ratio \
-seed by seed.
+its 95 % interval (Student's t); *beyond* means that it does not within the rates run. The last \
+row is the ratio seed by seed.
 
 {knees}
 
@@ -231,8 +232,10 @@ def _figure(settings: Settings, points: Points) -> str:
         for row in settings.rows:
             curve = []
             for rate in work.rates:
-                one = knee.latency(settings, points, work, row.name, rate)
-                curve.append((rate, one.value, max(one.value - one.half, 0), one.value + one.half))
+                seeds = [
+                    points[work.name, row.name, rate, seed].per_token for seed in settings.run.seeds
+                ]
+                curve.append((rate, mean(seeds), min(seeds), max(seeds)))
             lines.append(Line(row.title, curve))
         title = f"Mean per-token latency: {work.title}, {work.requests:,} requests"
         panels.append(Panel(title, lines, settings.run.stated_threshold_seconds))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,6 +90,19 @@ def measure_all(
     ]
     with ThreadPoolExecutor(jobs) as pool:
         yield from pool.map(lambda cell: measure(*cell, folder), wanted)
+
+
+def verdict(cells: Sequence[Cell]) -> str:
+    """Say in how many commands the aims are met."""
+    parts = []
+    for aim in (AIM_STOCK, AIM_ANY):
+        ratios = [cell.requests_per_cpu_second / aim for cell in cells if cell.aim == aim]
+        met = sum(ratio >= 1 for ratio in ratios)
+        parts.append(
+            f"{aim:,} requests per CPU second ({'vllm' if aim == AIM_STOCK else 'any other'}): "
+            f"met in {met} of {len(ratios)}, lowest {min(ratios):.2f} of it"
+        )
+    return f"Aims: {'; '.join(parts)}."
 
 
 def table(cells: Iterable[Cell]) -> str:

@@ -50,14 +50,24 @@ class Workload:
     Attributes:
         kind: What it is like.
         path: The Parquet file.
+        requests: How many it has.
         capacity: The highest rate that the `vllm` recipe sustains on its head, requests per second.
         scale: That rate as a factor on the trace's own.
     """
 
     kind: Kind
     path: Path
+    requests: int
     capacity: float
     scale: float
+
+    def sentence(self) -> str:
+        """Say how long it is and what its loads are fractions of."""
+        head = min(HEAD, self.requests)
+        return (
+            f"{self.kind.name}: {self.requests:,} requests; the capacity of `vllm` on the first "
+            f"{head:,} is {self.capacity:.2f} requests per second."
+        )
 
 
 def make(kind: Kind, data: Path, folder: Path, requests: int) -> Workload:
@@ -73,7 +83,8 @@ def make(kind: Kind, data: Path, folder: Path, requests: int) -> Workload:
     head = ("--limit", str(min(HEAD, requests)), "--load", "1")
     sojourn("simulate", str(path), *ENGINE, *head, "--json", str(results), "-q")
     found = json.loads(results.read_text(encoding="utf-8"))
-    return Workload(kind, path, found["capacity_rps"], found["limits"]["rate_scales"][0])
+    scale = found["limits"]["rate_scales"][0]
+    return Workload(kind, path, requests, found["capacity_rps"], scale)
 
 
 def make_all(data: Path, folder: Path, requests: int, jobs: int) -> list[Workload]:
@@ -85,10 +96,4 @@ def make_all(data: Path, folder: Path, requests: int, jobs: int) -> list[Workloa
         else:
             print(f"skipped: {kind.name}, for {data / kind.lengths} does not exist")
     with ThreadPoolExecutor(jobs) as pool:
-        made = list(pool.map(lambda kind: make(kind, data, folder, requests), kinds))
-    for workload in made:
-        print(
-            f"{workload.kind.name}: {requests:,} requests; the capacity of vllm on the first "
-            f"{min(HEAD, requests):,} is {workload.capacity:.2f} requests per second"
-        )
-    return made
+        return list(pool.map(lambda kind: make(kind, data, folder, requests), kinds))

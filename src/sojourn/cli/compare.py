@@ -36,8 +36,8 @@ Try:
     --json out.json --html out.html --timeline out.perfetto.json
 
 \b
-  sojourn compare sample --model llama-3.1-8b --gpu l4 \\
-    --rate-scale 0.5,1 --max-num-seqs 64
+  sojourn compare sample --model llama-3.1-8b --gpu h100-sxm \\
+    --recipes vllm,vllm@1024x8192,vllm-queue-limit,slo-edf
 """
 
 
@@ -91,7 +91,7 @@ def compare(
     at = names.index(stock_recipe) if stock_recipe in names else None
     stock = load_recipes([stock_recipe], host, ())[0] if at is None else chosen[at]
     traffic = opt.Traffic(source, slo_class or (), format, limit, open_loop, seed, quiet)
-    experiment = prepare(traffic, resolve_engine(flags), param or ())
+    experiment = prepare(traffic, resolve_engine(flags, names), param or ())
     tasks, capacity = plan_tasks(experiment, chosen, factors, stock if rate_scale is None else None)
     study = _run(experiment, tasks, jobs)
     _deliver(experiment, study, stock.name, capacity, outputs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from math import isfinite
 from pathlib import Path
@@ -70,8 +70,8 @@ class Engine:
     notices: tuple[str, ...]
 
 
-def resolve_engine(flags: EngineFlags) -> Engine:
-    """Return the engine that the flags describe.
+def resolve_engine(flags: EngineFlags, recipes: Sequence[str] = ()) -> Engine:
+    """Return the engine that the flags describe, for recipes of these names.
 
     Raises:
         UserError: For an unknown name, a value out of range, or a model that does not fit.
@@ -96,7 +96,7 @@ def resolve_engine(flags: EngineFlags) -> Engine:
     # vLLM keeps one block for padding, which no request can use.
     usable = blocks - 1
     model_len = _model_len(flags, model, usable * flags.block_size, notices)
-    _note_server_defaults(flags, gpu, notices)
+    _note_server_defaults(flags, gpu, recipes, notices)
     swap, swap_blocks, swap_seconds = _swap(flags, model, gpu, notices)
     limits = EngineLimits(
         num_gpu_blocks=usable,
@@ -171,7 +171,9 @@ def _blocks(flags: EngineFlags, model: Model, gpu: Gpu | None) -> int:
     return max(blocks, 2)
 
 
-def _note_server_defaults(flags: EngineFlags, gpu: Gpu | None, notices: list[str]) -> None:
+def _note_server_defaults(
+    flags: EngineFlags, gpu: Gpu | None, recipes: Sequence[str], notices: list[str]
+) -> None:
     """Say so where vLLM's server would start with more seats and tokens than 256 and 2,048.
 
     Source: vLLM 0.32, `EngineArgs.get_batch_defaults`, for its OpenAI-compatible server.
@@ -182,6 +184,8 @@ def _note_server_defaults(flags: EngineFlags, gpu: Gpu | None, notices: list[str
     if gibibytes < 70 or (gpu.name.startswith("a100") and gibibytes < 160):
         return
     tokens = 16384 if gibibytes >= 160 else 8192
+    if f"vllm@1024x{tokens}" in recipes:
+        return
     notices.append(
         f"vLLM's server starts with 1024 seats and {tokens} tokens per step on {gpu.name}; "
         f"to hold the others against that too, add the recipe vllm@1024x{tokens}"

@@ -80,6 +80,7 @@ def prepare(traffic: Traffic, engine: Engine, params: Sequence[str]) -> Experime
         engine.fleet, limits=replace(engine.fleet.limits, block_tokens=workload.block_tokens)
     )
     notices += _too_long(workload, fleet.limits.max_model_len)
+    notices += _out_of_reach(workload, fleet)
     limits = {
         **engine.limits,
         "open_loop": traffic.open_loop,
@@ -133,6 +134,36 @@ def _too_long(workload: Workload, max_model_len: int) -> list[str]:
         notices.append(
             f"{cut} of {count} answers are cut short at max_model_len ({max_model_len} tokens)"
         )
+    return notices
+
+
+def _out_of_reach(workload: Workload, fleet: Fleet) -> list[str]:
+    """Return what to say about bounds that a request misses even with the engine to itself."""
+    from sojourn.decide.clock import to_seconds
+
+    token = to_seconds(fleet.cost.step(0, 0, 0, 0, 1, 1))
+    notices = []
+    for index, one in enumerate(workload.classes):
+        if one.tpot_seconds is not None and one.tpot_seconds < token:
+            notices.append(
+                f"class {one.name}: a TPOT of {one.tpot_seconds:g} s is below the {token:.3g} s "
+                "that one token takes alone here: no scheduler can meet it; another GPU, more "
+                "of them (--tensor-parallel-size) or a smaller model can"
+            )
+        if one.ttft_seconds is None:
+            continue
+        prompts = [
+            p for p, of in zip(workload.prompt, workload.slo_class, strict=True) if of == index
+        ]
+        over = sum(
+            to_seconds(fleet.cost.step(p, p * (p + 1) // 2, 0, 1, 0, 0)) > one.ttft_seconds
+            for p in prompts
+        )
+        if over > len(prompts) // 100:
+            notices.append(
+                f"class {one.name}: {over} of {len(prompts)} prompts take longer than its TTFT of "
+                f"{one.ttft_seconds:g} s even alone and uncached"
+            )
     return notices
 
 

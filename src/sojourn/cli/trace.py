@@ -159,7 +159,27 @@ Output = Annotated[Path | None, typer.Option("--output", "-o", help="File to wri
 Example = Annotated[bool, typer.Option("--example", help="Print an example of a spec, and stop.")]
 
 
-@app.command()
+GENERATE_EXAMPLES: Final = """\
+\b
+Try:
+  sojourn trace generate --rate 4 --requests 10000 -o poisson.parquet
+
+\b
+  sojourn trace generate --rate 4 --arrivals gamma:cv=2 \\
+    --lengths-from sample --burst on=10,off=50,factor=5 \\
+    --duration 600 --tenants 4 --seed 1 -o bursty.parquet
+
+\b
+  sojourn trace generate --rate 2 --turns geometric:mean=5 \\
+    --system-tokens 800 --duration 600 -o chats.parquet
+
+\b
+  sojourn trace generate --example > spec.toml
+  sojourn trace generate spec.toml -o mixed.parquet
+"""
+
+
+@app.command(epilog=GENERATE_EXAMPLES)
 def generate(
     spec: SpecFile = None,
     output: Output = None,
@@ -180,23 +200,7 @@ def generate(
     force: Force = False,
     example: Example = False,
 ) -> None:
-    r"""Generate a trace, from flags or from a TOML spec.
-
-    Try:
-
-        sojourn trace generate --rate 4 --requests 10000 -o poisson.parquet
-
-        sojourn trace generate --rate 4 --arrivals gamma:cv=2 \
-          --lengths-from sample --burst on=10,off=50,factor=5 \
-          --duration 600 --tenants 4 --seed 1 -o bursty.parquet
-
-        sojourn trace generate --rate 2 --turns geometric:mean=5 \
-          --system-tokens 800 --duration 600 -o chats.parquet
-
-        sojourn trace generate --example > spec.toml
-
-        sojourn trace generate spec.toml -o mixed.parquet
-    """
+    """Generate a trace, from flags or from a TOML spec."""
     if example:
         typer.echo(EXAMPLE_SPEC, nl=False)
         return

@@ -261,17 +261,17 @@ def offered_rate(record: RunRecord, facts: Served) -> float | None:
     Goodput is the share that met their SLOs times this rate, so its denominator is the time in
     which requests came, not the time the recipe took to work them off. A recipe that leaves a
     long tail behind cannot hide it by dividing by more time, one that sheds the tail cannot gain
-    by dividing by less, and recipes given the same trace differ in the numerator alone. In a
-    closed loop a slow recipe delays later arrivals, and its rate falls as it should.
+    by dividing by less, and recipes given the same trace differ in the numerator alone.
 
-    When all arrive at once there is no such span: the rate is then n over the time from the
-    arrival to the record's last moment. None without requests or without any span.
+    In a closed loop the last turn is sent long before it is answered and no rate is offered from
+    outside, so the rate is n over the whole run (`notes["closed_loop"]`); so it is when all
+    requests arrive at once. None without requests or without any span.
     """
     requests = int(facts.arrived.sum())
     if not requests:
         return None
     span = int(record.requests.arrival[facts.arrived].max()) - facts.begin
-    if span > 0:
+    if span > 0 and not record.notes.get("closed_loop"):
         return (requests - 1) * SECOND / span
     return ratio(requests * SECOND, facts.end - facts.begin)
 

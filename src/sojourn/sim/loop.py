@@ -297,4 +297,8 @@ class Simulation:
             decisions=self.decisions,
             decision_seconds=self.decision_nanoseconds / 1e9,
             wall_seconds=wall_seconds,
+            notes={
+                "closed_loop": any(row >= 0 for row in workload.following),
+                "policies": recipe.parameters(),
+            },
         )

@@ -145,6 +145,8 @@ class RunRecord:
         decisions: How many plans were made.
         decision_seconds: CPU time that making them took (wall clock of this machine).
         wall_seconds: Wall clock of the whole run.
+        notes: `closed_loop`: whether turns waited for one another; `policies`: the policy and
+            parameters of each slot. JSON values.
     """
 
     recipe: str
