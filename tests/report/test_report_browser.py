@@ -75,6 +75,8 @@ def test_page_in_chromium(browser, page_file, width, scheme):
     assert page.locator("#legend button").count() == recipes
 
     if loads > 1:
+        assert page.locator("#load").input_value() == "1"
+        page.select_option("#load", "0")
         before = page.evaluate("JSON.stringify(document.getElementById('chart-ttft').data[0].x)")
         page.select_option("#load", "1")
         after = page.evaluate("JSON.stringify(document.getElementById('chart-ttft').data[0].x)")

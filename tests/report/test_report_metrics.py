@@ -203,7 +203,12 @@ def test_fairness_bounds_the_tenants_it_compares():
     made.requests.tenant = np.arange(3_000, dtype=np.int64) % 500
     made.tenants = tuple(f"t{i}" for i in range(500))
     assert max_gap_tokens(made, served(made)) >= 0.0
-    assert len(summarise(made).tenants) == 41
+    summary = summarise(made)
+    assert len(summary.tenants) == 64
+    assert summary.rest.name == "136 smaller tenants"
+    assert summary.rest.requests + sum(one.requests for one in summary.tenants) == 3_000
+    received = [one.service_tokens for one in summary.tenants]
+    assert received == sorted(received, reverse=True)
 
 
 def test_percentiles_agree_with_numpy_on_a_large_run():

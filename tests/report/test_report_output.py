@@ -129,6 +129,41 @@ def test_page_escapes_what_users_wrote():
     assert json.loads(data.group(1))["recipes"][0]["name"] == NASTY
 
 
+def test_result_rows_end_with_classes_tenants_and_policies():
+    made = queue("vllm", n=600, tenants=tuple(f"t{i}" for i in range(2)))
+    made.requests.tenant[:] = range(600)
+    made.requests.tenant[:] %= 70
+    made.tenants = tuple(f"t{i}" for i in range(70))
+    made.notes["policies"] = {"order": {"policy": "fcfs"}}
+    row = json.loads(json_text(document([summarise(made)])))["results"][0]
+    assert list(row)[-4:] == ["engine_time", "classes", "tenants", "policies"]
+    assert [one["name"] for one in row["classes"]] == ["interactive", "batch"]
+    assert row["classes"][0]["bounds"] == {"ttft": 0.5, "tpot": 0.05}
+    assert list(row["tenants"][0]) == [
+        "name", "requests", "shed", "attainment", "ttft_seconds", "tpot_seconds", "e2e_seconds",
+        "service_tokens",
+    ]  # fmt: skip
+    assert len(row["tenants"]) == 64
+    received = [one["service_tokens"] for one in row["tenants"]]
+    assert received == sorted(received, reverse=True)
+    assert row["policies"] == {"order": {"policy": "fcfs"}}
+
+
+def test_page_opens_at_the_highest_load_with_tenants_by_service(runs):
+    turned = runs[3:] + runs[:3]
+    page = render_html(document(turned), turned, judge(turned))
+    assert '<option value="0" selected>1.1</option><option value="1">0.7</option>' in page
+    assert page.count('<div class="by-load" data-load="0"><div') == 2
+    assert page.count('<div class="by-load" data-load="1" hidden>') == 2
+    table = page.partition("<h2>By tenant")[2]
+    assert 0 < table.index(">acme<") < table.index(">globex<")
+
+
+def test_page_of_one_tenant_has_no_card_of_tenants():
+    made = [summarise(queue("vllm", n=200, tenants=("only",)))]
+    assert "<h2>By tenant" not in render_html(document(made), made, judge(made))
+
+
 def test_page_thins_very_many_runs(runs):
     many = runs * 60
     page = render_html(document(runs), many, judge(runs))

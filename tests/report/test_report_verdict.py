@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 from report_records import queue, record
@@ -11,20 +12,27 @@ def runs(*records):
     return [summarise(one, seed=1) for one in records]
 
 
-def clear():
+LAX = (
+    SloClass("interactive", ttft_seconds=3.0, tpot_seconds=0.05),
+    SloClass("batch", e2e_seconds=3_600.0),
+)
+
+
+def clear(**more):
     return runs(
-        queue("vllm", rate=6.6, load=1.1),
-        queue("slo-edf", rate=6.6, load=1.1, order="class"),
-        queue("srpt-clairvoyant", rate=6.6, load=1.1, order="srpt", deployable=False),
-        queue("worst", rate=6.6, load=1.1, order="ljf", deployable=False),
+        queue("vllm", rate=6.6, load=1.1, **more),
+        queue("slo-edf", rate=6.6, load=1.1, order="class", **more),
+        queue("srpt-clairvoyant", rate=6.6, load=1.1, order="srpt", deployable=False, **more),
+        queue("worst", rate=6.6, load=1.1, order="ljf", deployable=False, **more),
     )
 
 
 def test_clear_winner():
-    verdict = judge(clear(), seed=1)
+    verdict = judge(clear(classes=LAX), seed=1)
     (one,) = verdict.by_load
-    assert (one.best, one.best_deployable, one.stock) == ("srpt-clairvoyant", "slo-edf", "vllm")
+    assert (one.best_deployable, one.stock) == ("slo-edf", "vllm")
     assert one.difference
+    assert one.adequate
     assert one.paired_gain.clear
     assert verdict.recommended == "slo-edf"
     assert verdict.text.startswith("Verdict: use slo-edf: better than stock (vllm) at load 1.1.")
@@ -32,16 +40,89 @@ def test_clear_winner():
     assert "against stock's " in one.headline
     assert "with vllm, " in one.why
     assert "waited too long for a seat (mean queue " in one.why
-    assert "simulator only, for reference: srpt-clairvoyant" in one.why
-    assert "slo-edf reaches " in one.why
+    assert "simulator only, for reference: " in one.why
     assert "cost: throughput " in one.why
-    assert "; paid for by batch (" in one.why
+    assert "; no class meets fewer SLOs; tail: batch p99 TTFT " in one.why
     assert set(one.recipes) == {"vllm", "slo-edf", "srpt-clairvoyant", "worst"}
+
+
+def test_an_overloaded_load_recommends_nothing():
+    verdict = judge(clear(), seed=1)
+    (one,) = verdict.by_load
+    assert (one.best, one.best_deployable, one.stock) == ("srpt-clairvoyant", "slo-edf", "vllm")
+    assert one.difference
+    assert not one.adequate
+    assert one.to_json()["adequate"] is False
+    assert verdict.recommended is None
+    assert verdict.overall == (
+        "no recipe is adequate at any load that was run: add capacity or shed; slo-edf loses least."
+    )
+    assert re.search(
+        r"\nat load 1\.1: overloaded, no deployable recipe meets even 90 % of requests' SLOs "
+        r"\(slo-edf \d+ %, stock \d+ %\): add capacity or shed; of those run, slo-edf loses least: "
+        r"goodput \S+ \[\S+, \S+\] req/s against stock's \S+ \[\S+, \S+\] \(\+\d+ %\)\.\n",
+        verdict.text,
+    )
+    assert "slo-edf reaches " in one.why
+    assert "; paid for by batch (" in one.why
+
+
+def test_better_only_in_collapse_keeps_stock():
+    made = [
+        *runs(queue("vllm", rate=3, load=0.5), queue("slo-edf", rate=3, load=0.5, tpot=0.0199)),
+        *clear()[:2],
+    ]
+    verdict = judge(made, seed=1)
+    assert [one.adequate for one in verdict.by_load] == [True, False]
+    assert verdict.recommended == "vllm"
+    assert verdict.overall == (
+        "keep stock (vllm): no recipe is clearly better where the SLOs can be met; "
+        "at load 1.1 nothing is adequate, and slo-edf loses least."
+    )
+
+
+def test_better_where_adequate_and_in_collapse():
+    made = [
+        *runs(
+            queue("vllm", rate=6.6, load=0.9, classes=LAX),
+            queue("slo-edf", rate=6.6, load=0.9, order="class", classes=LAX),
+        ),
+        *clear()[:2],
+    ]
+    verdict = judge(made, seed=1)
+    assert verdict.recommended == "slo-edf"
+    assert verdict.overall == (
+        "use slo-edf: better than stock (vllm) at load 0.9; "
+        "at load 1.1 nothing is adequate, and slo-edf loses least."
+    )
+
+
+@pytest.mark.parametrize(("met", "adequate"), [(90, True), (89, False)])
+def test_adequate_from_ninety_percent_on(met, adequate):
+    rows = [
+        {"arrival": i, "admitted": i, "first_token": i + (0.5 if i < met else 5), "finish": i + 6,
+         "output_tokens": 100}
+        for i in range(100)
+    ]  # fmt: skip
+    (one,) = judge(runs(record(rows))).by_load
+    assert one.adequate is adequate
+    assert one.headline.startswith("only stock" if adequate else "overloaded, ")
+
+
+def test_without_slos_what_finishes_is_adequate():
+    free = (SloClass("any"),)
+    made = runs(queue("vllm", rate=9, classes=free), queue("x", rate=9, tpot=0.03, classes=free))
+    verdict = judge(made)
+    assert verdict.by_load[0].adequate
+    assert verdict.recommended == "vllm"
 
 
 def test_overlap_keeps_stock_and_says_both():
     verdict = judge(
-        runs(queue("vllm", rate=5, load=0.8), queue("vtc", rate=5, load=0.8, tpot=0.0199))
+        runs(
+            queue("vllm", rate=5, load=0.8, classes=LAX),
+            queue("vtc", rate=5, load=0.8, tpot=0.0196, classes=LAX),
+        )
     )
     (one,) = verdict.by_load
     assert one.best_deployable == "vtc"
@@ -70,9 +151,7 @@ def test_stock_is_best():
 
 
 def test_simulator_only_is_never_recommended():
-    verdict = judge(
-        runs(queue("vllm", rate=6.6), queue("oracle", rate=6.6, order="srpt", deployable=False))
-    )
+    verdict = judge(runs(queue("vllm", rate=4), queue("oracle", tpot=0.01, deployable=False)))
     assert verdict.by_load[0].best == "oracle"
     assert verdict.by_load[0].best_deployable == "vllm"
     assert verdict.recommended == "vllm"
@@ -90,16 +169,16 @@ def test_other_stock_and_missing_stock():
 
 def test_no_single_recipe_when_the_winner_loses_elsewhere():
     made = runs(
-        queue("vllm", rate=3.0, load=0.5),
-        queue("x", rate=3.0, load=0.5, tpot=0.06),
-        queue("vllm", rate=6.6, load=1.1),
-        queue("x", rate=6.6, load=1.1, order="class"),
+        queue("vllm", rate=3.0, load=0.5, classes=LAX),
+        queue("x", rate=3.0, load=0.5, tpot=0.06, classes=LAX),
+        queue("vllm", rate=6.6, load=1.1, classes=LAX),
+        queue("x", rate=6.6, load=1.1, order="class", classes=LAX),
     )
     verdict = judge(made)
     assert [one.difference for one in verdict.by_load] == [False, True]
     assert verdict.recommended is None
-    assert "no single recipe is best throughout: use x at load 1.1, stock (vllm) at 0.5" in (
-        verdict.overall
+    assert verdict.overall == (
+        "no single recipe is best throughout: use x at load 1.1, stock (vllm) at 0.5."
     )
 
 
@@ -130,9 +209,9 @@ def test_json_shape():
 def test_the_best_tuned_stock_stands_for_stock():
     verdict = judge(
         runs(
-            queue("vllm", rate=6.6, load=1.1),
-            queue("vllm@1024x8192", rate=6.6, load=1.1, order="class"),
-            queue("slo-edf", rate=6.6, load=1.1, order="class"),
+            queue("vllm", rate=6.6, load=1.1, classes=LAX),
+            queue("vllm@1024x8192", rate=6.6, load=1.1, order="class", classes=LAX),
+            queue("slo-edf", rate=6.6, load=1.1, order="class", classes=LAX),
         ),
         seed=1,
     )
@@ -140,3 +219,19 @@ def test_the_best_tuned_stock_stands_for_stock():
     assert one.stock == "vllm@1024x8192"
     assert verdict.recommended == "vllm@1024x8192"
     assert not one.difference
+
+
+def test_each_load_has_its_own_stock_row():
+    tuned = "vllm@1024x8192"
+    made = runs(
+        queue("vllm", rate=6.6, load=0.9, classes=LAX),
+        queue(tuned, rate=6.6, load=0.9, order="class", classes=LAX),
+        queue("x", rate=6.6, load=0.9, order="class", classes=LAX),
+        queue("vllm", rate=3, load=1.1, classes=LAX),
+        queue(tuned, rate=3, load=1.1, tpot=0.06, classes=LAX),
+        queue("x", rate=3, load=1.1, tpot=0.06, classes=LAX),
+    )
+    verdict = judge(made, seed=1)
+    assert [one.stock for one in verdict.by_load] == [tuned, "vllm"]
+    assert not any(one.difference for one in verdict.by_load)
+    assert f"keep stock ({tuned} at 0.9, vllm at 1.1)" in verdict.overall

@@ -64,7 +64,7 @@ def render_html(document: Mapping[str, Any], runs: Sequence[RunSummary], verdict
         text = page.substitute(
             fixed,
             classes=html_tables.classes(runs),
-            tenants=html_tables.tenants(runs, thinning),
+            tenants=_tenants(html_tables.tenants(runs, thinning)),
             data=_json(_data(runs, verdict, thinning)),
         )
         if len(text.encode()) <= PAGE_BYTES_MAX:
@@ -90,11 +90,11 @@ def _data(runs: Sequence[RunSummary], verdict: Verdict, thinning: int) -> dict[s
     loads = load_names(runs)
     recipes = list(dict.fromkeys(run.row.recipe for run in runs))
     only_simulated = {run.row.recipe for run in runs if not run.row.deployable}
-    stock = next((one.stock for one in verdict.by_load if one.stock is not None), None)
+    stock = {one.stock for one in verdict.by_load}
     return {
         "loads": loads,
         "recipes": [
-            {"name": name, "deployable": name not in only_simulated, "stock": name == stock}
+            {"name": name, "deployable": name not in only_simulated, "stock": name in stock}
             for name in recipes
         ],
         "bounds": [{"name": one.name, **one.bounds} for one in (runs[0].classes if runs else ())],
@@ -145,10 +145,23 @@ def load_names(runs: Sequence[RunSummary]) -> list[str]:
 
 
 def _load_options(runs: Sequence[RunSummary]) -> str:
-    """Return the choices of the load selector."""
+    """Return the choices of the load selector; the highest load is selected at first."""
+    loads = list(dict.fromkeys(run.row.load for run in runs))
+    opened = html_tables.highest_load(loads)
     return "".join(
-        f'<option value="{place}">{escape(name)}</option>'
-        for place, name in enumerate(load_names(runs))
+        f'<option value="{place}"{" selected" if place == opened else ""}>'
+        f"{escape(units.load_name(load))}</option>"
+        for place, load in enumerate(loads)
+    )
+
+
+def _tenants(tables: str) -> str:
+    """Return the card of the tenants' tables; nothing without any."""
+    if not tables:
+        return ""
+    return (
+        '<section><h2>By tenant <span class="at-load"></span></h2>'
+        f"<p>Service is prompt tokens plus twice the output tokens.</p>{tables}</section>"
     )
 
 
@@ -172,7 +185,7 @@ def _facts(document: Mapping[str, Any]) -> str:
 def _load_card(one: LoadVerdict) -> str:
     """Return the verdict on a load: a heading and one item for each line of the reasons."""
     items = "".join(f"<li>{escape(units.bound(line))}</li>" for line in one.why.split("\n") if line)
-    kind = "use" if one.difference else "keep"
+    kind = "use" if one.difference and one.adequate else "keep"
     return (
         f'<article class="load {kind}"><h3>{escape(units.at_load(one.load))}</h3>'
         f'<p class="headline">{escape(units.bound(one.headline))}</p><ul>{items}</ul></article>'

@@ -55,25 +55,35 @@ def classes(runs: Sequence[RunSummary]) -> str:
             for one in run.classes
             if one.name == name
         )
-        tables.append(_section(place, [("", heads), *_LATENCY_GROUPS], body))
+        tables.append(_section(place, _opened(runs), [("", heads), *_LATENCY_GROUPS], body))
     return "".join(tables)
 
 
 def tenants(runs: Sequence[RunSummary], thinning: int = 1) -> str:
-    """Return a table of tenants for each load; of many, the first so manieth part."""
+    """Return a table of tenants for each load, most service first; of many, the first part.
+
+    Nothing where no run had more than one tenant.
+    """
+    if all(len(run.tenants) < 2 for run in runs):
+        return ""
     most = max(1, TENANT_ROWS_MAX // thinning)
     heads = ("tenant", "service, tokens", "recipe", "requests", "shed", "SLOs met")
     tables = []
     for place, group in enumerate(_by_load(runs)):
-        names = list(dict.fromkeys(one.name for run in group for one in run.tenants))
+        service: dict[str, float] = {}
+        for run in group:
+            for one in run.tenants:
+                service[one.name] = service.get(one.name, 0.0) + one.service_tokens
+        names = sorted(service, key=lambda name: -service[name])[:most]
+        rows = [
+            (run, one) for name in names for run in group for one in run.tenants if one.name == name
+        ]
+        rows += [(run, run.rest) for run in group if run.rest is not None]
         body = "".join(
             _row([(one.name, one.name), _count(one.service_tokens), *_shared(run, one)])
-            for name in names[:most]
-            for run in group
-            for one in run.tenants
-            if one.name == name
+            for run, one in rows
         )
-        tables.append(_section(place, [("", heads), *_LATENCY_GROUPS], body))
+        tables.append(_section(place, _opened(runs), [("", heads), *_LATENCY_GROUPS], body))
     return "".join(tables)
 
 
@@ -88,9 +98,22 @@ def _by_load(runs: Sequence[RunSummary]) -> list[list[RunSummary]]:
     return list(groups.values())
 
 
-def _section(place: int, groups: Sequence[tuple[str, tuple[str, ...]]], body: str) -> str:
-    """Return a table that is shown while its load is selected; the first one is at first."""
-    hidden = " hidden" if place else ""
+def highest_load(loads: Sequence[float | None]) -> int:
+    """Return the place of the highest load, which the page opens with; 0 if none has a number."""
+    known = [place for place, load in enumerate(loads) if load is not None]
+    return max(known, key=lambda place: loads[place] or 0.0, default=0)
+
+
+def _opened(runs: Sequence[RunSummary]) -> int:
+    """Return the place of the load that the page opens with."""
+    return highest_load(list(dict.fromkeys(run.row.load for run in runs)))
+
+
+def _section(
+    place: int, opened: int, groups: Sequence[tuple[str, tuple[str, ...]]], body: str
+) -> str:
+    """Return a table that is shown while its load is selected."""
+    hidden = "" if place == opened else " hidden"
     return f'<div class="by-load" data-load="{place}"{hidden}>{_table(groups, body)}</div>'
 
 

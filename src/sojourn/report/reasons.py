@@ -14,8 +14,10 @@ IDLE_SHARE: Final = 0.2
 """Idle time is named from here on, if requests missed their SLOs meanwhile."""
 SLOWER_FACTOR: Final = 1.1
 """A p99 latency is named as a cost when it grows by more than this."""
+TAIL_FACTOR: Final = 2.0
+"""A class's p99 latency is named as a tail when it grows by more than this."""
 POINTS: Final = 0.01
-"""A class loses when its attainment falls by more than this share."""
+"""A class meets fewer SLOs when its attainment falls by more than this share."""
 
 
 def what_it_missed(row: Row) -> str:
@@ -66,7 +68,10 @@ def costs(winner: RunSummary, stock: RunSummary) -> str:
     if losers:
         parts.append("paid for by " + ", ".join(losers))
     elif len(new.slo_attainment) > 1:
-        parts.append("no class loses")
+        parts.append("no class meets fewer SLOs")
+    tails = longer_tails(winner, stock) if len(winner.classes) > 1 else []
+    if tails:
+        parts.append("tail: " + ", ".join(tails))
     return "; ".join(parts) + "."
 
 
@@ -78,6 +83,23 @@ def losing_classes(new: Row, old: Row) -> list[str]:
         if before is not None and after is not None and after < before - POINTS:
             losers.append(f"{name} ({share(before)} → {share(after)} met)")
     return losers
+
+
+def longer_tails(new: RunSummary, old: RunSummary) -> list[str]:
+    """Return `name p99 TTFT before → after` for each class's p99 that grows `TAIL_FACTOR` times."""
+    before_by_name = {one.name: one for one in old.classes}
+    tails = []
+    for one in new.classes:
+        was = before_by_name.get(one.name)
+        if was is None:
+            continue
+        for name, before, after in (
+            ("TTFT", was.ttft_seconds.p99, one.ttft_seconds.p99),
+            ("E2E", was.e2e_seconds.p99, one.e2e_seconds.p99),
+        ):
+            if before is not None and after is not None and after > TAIL_FACTOR * before:
+                tails.append(f"{one.name} p99 {name} {seconds(before)} → {seconds(after)}")
+    return tails
 
 
 def asks_nothing(summary: RunSummary) -> bool:

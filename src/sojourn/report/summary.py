@@ -24,8 +24,8 @@ from sojourn.steplog.record import IntArray, RunRecord, SloClass
 
 CURVE_POINTS: Final = 400
 SERIES_BINS: Final = 600
-TENANT_ROWS_MAX: Final = 40
-"""Of more tenants, those with the most requests get a row and the rest share one."""
+TENANT_ROWS_MAX: Final = 64
+"""Of more tenants, those with the most service get a row and the rest share one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,6 +73,19 @@ class GroupRow:
     service_tokens: float
     bounds: Mapping[str, float]
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the row as JSON values."""
+        return {
+            "name": self.name,
+            "requests": self.requests,
+            "shed": self.shed,
+            "attainment": self.attainment,
+            "ttft_seconds": self.ttft_seconds.to_json(),
+            "tpot_seconds": self.tpot_seconds.to_json(),
+            "e2e_seconds": self.e2e_seconds.to_json(),
+            "service_tokens": self.service_tokens,
+        }
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RunSummary:
@@ -84,9 +97,11 @@ class RunSummary:
             `CURVE_POINTS` of them; empty without values).
         series: The engine over time.
         classes: A row for each SLO class.
-        tenants: A row for each tenant, at most `TENANT_ROWS_MAX` and one for the rest.
+        tenants: A row for each tenant, most service first, at most `TENANT_ROWS_MAX`.
+        rest: One row for all the other tenants; None if there are none.
         met: Whether each request met its SLOs, by row of the workload; false if it never came.
         order: Rows of the requests that arrived, in order of arrival.
+        policies: Policy and parameters of each slot, as the run recorded them; JSON values.
     """
 
     row: Row
@@ -94,12 +109,19 @@ class RunSummary:
     series: Series
     classes: tuple[GroupRow, ...]
     tenants: tuple[GroupRow, ...]
+    rest: GroupRow | None
     met: BoolArray
     order: IntArray
+    policies: Mapping[str, Any]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the result row as JSON values."""
-        return self.row.to_json()
+        """Return the result row, then classes, tenants and policies, as JSON values."""
+        return {
+            **self.row.to_json(),
+            "classes": [{**one.to_json(), "bounds": dict(one.bounds)} for one in self.classes],
+            "tenants": [one.to_json() for one in self.tenants],
+            "policies": dict(self.policies),
+        }
 
 
 def summarise(record: RunRecord, *, seed: int = 0) -> RunSummary:
@@ -111,6 +133,7 @@ def summarise(record: RunRecord, *, seed: int = 0) -> RunSummary:
     """
     facts = served(record)
     received = service(record)
+    tenants, rest = _tenants(record, facts, received)
     values = {"ttft": facts.ttft, "tpot": facts.tpot, "e2e": facts.e2e}
     return RunSummary(
         row=measure(record, facts, seed=seed),
@@ -120,9 +143,11 @@ def summarise(record: RunRecord, *, seed: int = 0) -> RunSummary:
             _group(one.name, mine, facts, received, _asked(one))
             for one, mine in class_masks(record, facts)
         ),
-        tenants=_tenants(record, facts, received),
+        tenants=tenants,
+        rest=rest,
         met=facts.met,
         order=arrival_order(record, facts),
+        policies=record.notes.get("policies", {}),
     )
 
 
@@ -173,21 +198,25 @@ def _binned(
     return np.asarray(np.diff(np.interp(edges, knots, heights)) / np.diff(edges))
 
 
-def _tenants(record: RunRecord, facts: Served, received: FloatArray) -> tuple[GroupRow, ...]:
-    """Return the tenants' rows by index; the smallest share one row if there are too many."""
+def _tenants(
+    record: RunRecord, facts: Served, received: FloatArray
+) -> tuple[tuple[GroupRow, ...], GroupRow | None]:
+    """Return the tenants' rows, most service first (ties by requests, index), and the rest's."""
     column = record.requests.tenant
-    counts = np.bincount(column[facts.arrived & (column >= 0)], minlength=len(record.tenants))
-    ranked = np.argsort(-counts, kind="stable")
-    kept = np.sort(ranked[:TENANT_ROWS_MAX])
-    rows = [
+    known = facts.arrived & (column >= 0)
+    number = len(record.tenants)
+    counts = np.bincount(column[known], minlength=number)
+    totals = np.bincount(column[known], weights=received[known], minlength=number)
+    ranked = np.lexsort((-counts, -totals))
+    rows = tuple(
         _group(record.tenants[index], facts.arrived & (column == index), facts, received, {})
-        for index in kept
-    ]
-    rest = ranked[TENANT_ROWS_MAX:]
-    if rest.size:
-        mine = facts.arrived & np.isin(column, rest)
-        rows.append(_group(f"{rest.size} smaller tenants", mine, facts, received, {}))
-    return tuple(rows)
+        for index in ranked[:TENANT_ROWS_MAX]
+    )
+    others = ranked[TENANT_ROWS_MAX:]
+    if not others.size:
+        return rows, None
+    mine = facts.arrived & np.isin(column, others)
+    return rows, _group(f"{others.size} smaller tenants", mine, facts, received, {})
 
 
 def _group(

@@ -9,9 +9,19 @@ from typing import Any, Final
 import numpy as np
 
 from sojourn.report.bootstrap import Gain, block_length, paired_gain
+from sojourn.report.overall import over_all
 from sojourn.report.reasons import asks_nothing, costs, what_it_missed
+from sojourn.report.standing import (
+    ADEQUATE_SHARE,
+    above,
+    best_stock,
+    goodput,
+    is_adequate,
+    met_share,
+    rated,
+)
 from sojourn.report.summary import RunSummary
-from sojourn.report.units import at_load, change, load_name, rate_with_interval, share, significant
+from sojourn.report.units import at_load, change, share, significant
 
 STOCK: Final = "vllm"
 
@@ -24,13 +34,16 @@ class LoadVerdict:
         load: The load; None as traced.
         best: The recipe with the best goodput, simulator-only ones included.
         best_deployable: The best one that can be deployed; None if there is none.
-        stock: The stock recipe's name; None if it was not run at this load.
+        stock: The row that stands for stock at this load, the best one of several; None if none
+            was run at this load.
         difference: Whether the best deployable recipe's interval lies clear above stock's.
         paired_gain: Its gain over stock on the same requests; None for stock itself, or if the
             two did not run the same requests.
         headline: The outcome in one sentence.
         why: What the others spent their time on, and what the winner costs.
         recipes: For each recipe, one sentence on what made its requests miss their SLOs.
+        adequate: Whether the best deployable recipe meets the SLOs of `ADEQUATE_SHARE` of the
+            requests.
     """
 
     load: float | None
@@ -42,6 +55,7 @@ class LoadVerdict:
     headline: str
     why: str
     recipes: Mapping[str, str]
+    adequate: bool
 
     def to_json(self) -> dict[str, Any]:
         """Return the load's verdict as JSON values."""
@@ -55,6 +69,7 @@ class LoadVerdict:
             "why": self.why,
             "headline": self.headline,
             "recipes": dict(self.recipes),
+            "adequate": self.adequate,
         }
 
 
@@ -64,8 +79,10 @@ class Verdict:
 
     Attributes:
         overall: The outcome in one sentence.
-        recommended: The recipe to use at every load that was run; stock if nothing beats it, and
-            None if no single recipe will do or there was nothing to choose from.
+        recommended: The recipe to use at every load that was run; stock (of several stock rows
+            the one with the most goodput over all loads) if nothing beats it where the SLOs can
+            be met, and None if no single recipe will do, no load is adequate, or there was
+            nothing to choose from.
         notes: Sentences to read the rest with.
         by_load: A verdict for each load, in order of first appearance.
     """
@@ -98,12 +115,13 @@ def judge(runs: Sequence[RunSummary], *, stock: str = STOCK, seed: int = 0) -> V
     """Return the verdict over the runs of one trace.
 
     A deployable recipe is recommended at a load when its goodput's interval lies above stock's
-    without overlap. Simulator-only recipes are never recommended; they bound what is possible.
+    without overlap and the load is adequate. Simulator-only recipes are never recommended; they
+    bound what is possible.
 
     Args:
         runs: Summaries, one for each recipe and load.
         stock: Name of the recipe that stands for stock. If it was also run with other limits
-            (`vllm@1024x8192`), the one with the best goodput over all loads stands for it.
+            (`vllm@1024x8192`), the one with the best goodput at a load stands for it there.
         seed: Seed of the paired bootstrap.
     """
     if not runs:
@@ -111,32 +129,22 @@ def judge(runs: Sequence[RunSummary], *, stock: str = STOCK, seed: int = 0) -> V
     groups: dict[float | None, list[RunSummary]] = {}
     for run in runs:
         groups.setdefault(run.row.load, []).append(run)
-    stock = _best_stock(runs, stock)
-    by_load = tuple(_at_load(group, stock, seed) for group in groups.values())
-    recommended, overall = _overall(groups, by_load, stock)
+    by_load = tuple(_at_load(group, best_stock(group, stock), seed) for group in groups.values())
+    recommended, overall = over_all(groups, by_load, stock)
     return Verdict(overall, recommended, _notes(runs), by_load)
-
-
-def _best_stock(runs: Sequence[RunSummary], stock: str) -> str:
-    """Return the name of the best-tuned stock configuration that was run."""
-    totals: dict[str, float] = {}
-    for run in runs:
-        name = run.row.recipe
-        if name == stock or name.startswith(f"{stock}@"):
-            totals[name] = totals.get(name, 0.0) + _goodput(run)
-    return max(totals, key=lambda name: totals[name], default=stock)
 
 
 def _at_load(runs: list[RunSummary], stock: str, seed: int) -> LoadVerdict:
     """Return the verdict on the runs of one load."""
     base = next((run for run in runs if run.row.recipe == stock), None)
-    ranked = sorted(runs, key=lambda run: (-_goodput(run), run is not base))
+    ranked = sorted(runs, key=lambda run: (-goodput(run), run is not base))
     deployable = [run for run in ranked if run.row.deployable]
     winner = deployable[0] if deployable else None
     gain = None
     if winner is not None and base is not None and winner is not base:
         gain = _gain(winner, base, seed)
-    difference = winner is not None and base is not None and _above(winner, base)
+    difference = winner is not None and base is not None and above(winner, base)
+    adequate = winner is not None and is_adequate(winner)
     return LoadVerdict(
         load=runs[0].row.load,
         best=ranked[0].row.recipe,
@@ -144,9 +152,14 @@ def _at_load(runs: list[RunSummary], stock: str, seed: int) -> LoadVerdict:
         stock=None if base is None else stock,
         difference=difference,
         paired_gain=gain,
-        headline=_headline(winner, base, stock, gain, len(runs)),
+        headline=(
+            _headline(winner, base, stock, gain, len(runs))
+            if adequate or winner is None
+            else _overloaded(winner, base, stock, gain, ranked)
+        ),
         why=_why(ranked, winner, base, difference),
         recipes={run.row.recipe: what_it_missed(run.row) for run in runs},
+        adequate=adequate,
     )
 
 
@@ -156,7 +169,7 @@ def _headline(
     """Return the outcome at a load in one sentence."""
     if winner is None:
         return "no recipe that ran can be deployed; the rows show bounds only."
-    ours = f"{_rated(winner)} req/s"
+    ours = f"{rated(winner)} req/s"
     if base is None:
         return (
             f"no stock row ({stock}) to compare with; the best deployable recipe is "
@@ -166,16 +179,48 @@ def _headline(
         return f"only stock ({stock}) was run, nothing to compare: goodput {ours}."
     if winner is base:
         return f"keep stock ({stock}): no deployable recipe did better; goodput {ours}."
-    if _above(winner, base):
+    if above(winner, base):
         return (
-            f"use {winner.row.recipe}: goodput {ours} against stock's {_rated(base)} "
+            f"use {winner.row.recipe}: goodput {ours} against stock's {rated(base)} "
             f"({change(winner.row.goodput_rps, base.row.goodput_rps)})."
         )
     text = (
-        f"no difference: keep stock. {stock} {_rated(base)} req/s; the best deployable recipe, "
-        f"{winner.row.recipe}, {_rated(winner)}"
+        f"no difference: keep stock. {stock} {rated(base)} req/s; the best deployable recipe, "
+        f"{winner.row.recipe}, {rated(winner)}"
     )
     return text + (f"; paired gain {_signed(gain)}." if gain is not None else ".")
+
+
+def _overloaded(
+    winner: RunSummary,
+    base: RunSummary | None,
+    stock: str,
+    gain: Gain | None,
+    ranked: list[RunSummary],
+) -> str:
+    """Return the outcome, in one sentence, at a load where the best recipe is not adequate."""
+    name, ours = winner.row.recipe, f"{rated(winner)} req/s"
+    shares = f"{name} {share(met_share(winner))}"
+    if base is not None and base is not winner:
+        shares += f", stock {share(met_share(base))}"
+    # In a closed loop the most goodput need not go with the largest share.
+    none = not any(run.row.deployable and is_adequate(run) for run in ranked)
+    text = (
+        f"overloaded, {'no' if none else 'not the best'} deployable recipe meets even "
+        f"{share(ADEQUATE_SHARE)} of requests' SLOs ({shares}): add capacity or shed; "
+    )
+    if base is None:
+        text += f"of those run, {name} loses least: goodput {ours}; no stock row ({stock})"
+        return f"{text} to compare with."
+    if len(ranked) == 1:
+        return f"{text}only stock ({stock}) was run, nothing to compare: goodput {ours}."
+    if winner is base:
+        return f"{text}of those run, stock ({stock}) loses least: goodput {ours}."
+    better = above(winner, base)
+    text += f"of those run, {name} loses least{'' if better else ', though not clearly'}: "
+    text += f"goodput {ours} against stock's {rated(base)} "
+    text += f"({change(winner.row.goodput_rps, base.row.goodput_rps)})"
+    return text + (f"; paired gain {_signed(gain)}." if gain is not None and not better else ".")
 
 
 def _why(
@@ -196,85 +241,23 @@ def _why(
             else f"why: {what_it_missed(winner.row)}"
         )
     if winner is not None and others:
-        alike = [run.row.recipe for run in others if difference and not _above(winner, run)]
+        alike = [run.row.recipe for run in others if difference and not above(winner, run)]
         if alike:
             lines.append(f"not clearly behind it: {', '.join(alike)}.")
         lines += [what_it_missed(run.row) for run in others if run.row.recipe not in alike]
     only_simulated = [run for run in ranked if not run.row.deployable]
     if only_simulated:
-        shown = ", ".join(f"{run.row.recipe} {_rated(run)}" for run in only_simulated)
+        shown = ", ".join(f"{run.row.recipe} {rated(run)}" for run in only_simulated)
         lines.append(f"simulator only, for reference: {shown} req/s{_reach(winner, ranked[0])}.")
     return "\n".join(lines)
 
 
 def _reach(winner: RunSummary | None, best: RunSummary) -> str:
     """Return how close the best deployable recipe comes to a bound above it."""
-    if winner is None or best.row.deployable or not _goodput(best):
+    if winner is None or best.row.deployable or not goodput(best):
         return ""
-    part = share(_goodput(winner) / _goodput(best))
+    part = share(goodput(winner) / goodput(best))
     return f"; {winner.row.recipe} reaches {part} of {best.row.recipe}"
-
-
-def _overall(
-    groups: Mapping[float | None, list[RunSummary]],
-    by_load: tuple[LoadVerdict, ...],
-    stock: str,
-) -> tuple[str | None, str]:
-    """Return the recipe to use at every load, if one will do, and the sentence that says so."""
-    if all(one.best_deployable is None for one in by_load):
-        return None, "no recipe that ran can be deployed."
-    if any(one.stock is None for one in by_load):
-        return None, f"no stock row ({stock}) at some load, so nothing is recommended."
-    if all(len(group) == 1 for group in groups.values()):
-        return stock, f"only stock ({stock}) was run: there is nothing to compare."
-    wins = [one for one in by_load if one.difference]
-    if not wins:
-        return (
-            stock,
-            f"no difference: keep stock ({stock}); no deployable recipe is clearly better.",
-        )
-    name = _safest(groups, stock)
-    if name is not None:
-        better = _loads(groups, name, stock)
-        same = [load_name(load) for load in groups if load_name(load) not in better]
-        tail = f"; no worse than stock at {', '.join(same)}" if same else ""
-        where = "as traced" if None in groups else f"at load {', '.join(better)}"
-        return name, f"use {name}: better than stock ({stock}) {where}{tail}."
-    parts = [f"{one.best_deployable} {at_load(one.load)}" for one in wins]
-    rest = [load_name(one.load) for one in by_load if not one.difference]
-    tail = f", stock ({stock}) at {', '.join(rest)}" if rest else ""
-    return None, f"no single recipe is best throughout: use {', '.join(parts)}{tail}."
-
-
-def _safest(groups: Mapping[float | None, list[RunSummary]], stock: str) -> str | None:
-    """Return the recipe that is clearly better somewhere and nowhere clearly worse than stock.
-
-    Of several, the one with the most goodput summed over the loads.
-    """
-    totals: dict[str, float] = {}
-    fit: dict[str, int] = {}
-    for group in groups.values():
-        base = next(run for run in group if run.row.recipe == stock)
-        for run in group:
-            if run.row.deployable and not _above(base, run):
-                fit[run.row.recipe] = fit.get(run.row.recipe, 0) + 1
-                totals[run.row.recipe] = totals.get(run.row.recipe, 0.0) + _goodput(run)
-    names = [
-        name
-        for name, number in fit.items()
-        if number == len(groups) and name != stock and _loads(groups, name, stock)
-    ]
-    return max(names, key=lambda name: totals[name], default=None)
-
-
-def _loads(groups: Mapping[float | None, list[RunSummary]], name: str, stock: str) -> list[str]:
-    """Return the names of the loads at which a recipe is clearly better than stock."""
-    loads = []
-    for load, group in groups.items():
-        by_name = {run.row.recipe: run for run in group}
-        if name in by_name and stock in by_name and _above(by_name[name], by_name[stock]):
-            loads.append(load_name(load))
-    return loads
 
 
 def _notes(runs: Sequence[RunSummary]) -> tuple[str, ...]:
@@ -304,22 +287,6 @@ def _gain(winner: RunSummary, base: RunSummary, seed: int) -> Gain | None:
     )
     rows = base.order
     return paired_gain((winner.met[rows], offered[0]), (base.met[rows], offered[1]), block, seed)
-
-
-def _above(one: RunSummary, other: RunSummary) -> bool:
-    """Return whether the first run's interval lies above the other's without overlap."""
-    ours, theirs = one.row.goodput_interval, other.row.goodput_interval
-    return ours is not None and theirs is not None and ours[0] > theirs[1]
-
-
-def _goodput(run: RunSummary) -> float:
-    """Return a run's goodput, 0 if it has none."""
-    return run.row.goodput_rps or 0.0
-
-
-def _rated(run: RunSummary) -> str:
-    """Return a run's goodput with its interval."""
-    return rate_with_interval(run.row.goodput_rps, run.row.goodput_interval)
 
 
 def _signed(gain: Gain) -> str:

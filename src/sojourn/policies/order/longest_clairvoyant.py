@@ -2,9 +2,10 @@
 
 Source: the converse of Schrage 1968 (longest remaining processing time); used as a control.
 Reads: prompt, computed, target, decoded, and the true output length.
-Memory: each request's remaining time when it was last ranked, and who has a seat.
+Memory: each request's remaining time when it was last ranked, who has a seat, how many queue.
 Needs: the true output length, which no engine offers.
-Deviations: requests in a seat are ranked anew every `rank_steps` steps, not continuously.
+Deviations: requests in a seat are ranked anew every `rank_steps` steps while somebody waits, not
+    continuously.
 Fails when: always, once requests queue: whoever is nearly done gives way to who is not. The batch
     itself is as full as anyone's and nothing is dropped for it.
 """
@@ -13,17 +14,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Final
 
-from sojourn.decide.clock import Time
+from sojourn.decide.clock import NEVER, Time
 from sojourn.decide.needs import Need
 from sojourn.decide.queues import Key
 from sojourn.decide.request import RequestView
 from sojourn.decide.slots import Changes, Services
-from sojourn.decide.states import DECODE, ENDED, HELD, PREFILL
+from sojourn.decide.states import DECODE, ENDED, HELD, PAUSED, PREFILL, SWAPPED, WAITING
 from sojourn.errors import UserError
 from sojourn.policies.order.service_seconds import remaining_time
 from sojourn.policies.order.steady import Steady
+
+
+QUEUED: Final = frozenset({WAITING, PAUSED, SWAPPED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +55,11 @@ class LongestClairvoyant(Steady):
     def __init__(self, config: Config, services: Services) -> None:
         super().__init__()
         self.rank_steps = config.rank_steps
-        self.alarm_step = config.rank_steps
         self.services = services
         self.remaining: dict[int, Time] = {}
         self.seated: dict[int, RequestView] = {}
         self.stale: set[int] = set()  # only asked, never iterated
+        self.queued = 0
 
     def key(self, request: RequestView, now: Time) -> Key:
         """Rank by remaining time alone, the longest first."""
@@ -72,6 +76,11 @@ class LongestClairvoyant(Steady):
         """Rank a request anew whenever its state changes."""
         self.seated.pop(request.id, None)
         self.stale.discard(request.id)
+        self.queued += (finish in QUEUED) - (start in QUEUED)
+        if not self.queued:
+            self.alarm_step = NEVER  # ranks of the seated matter to nobody
+        elif self.alarm_step == NEVER:
+            self.alarm_step = self.services.view.steps
         if finish in ENDED or finish == HELD:
             self.remaining.pop(request.id, None)
             return
