@@ -205,7 +205,7 @@ def test_fairness_bounds_the_tenants_it_compares():
     assert max_gap_tokens(made, served(made)) >= 0.0
     summary = summarise(made)
     assert len(summary.tenants) == 64
-    assert summary.rest.name == "136 smaller tenants"
+    assert summary.rest.name == "436 smaller tenants"
     assert summary.rest.requests + sum(one.requests for one in summary.tenants) == 3_000
     received = [one.service_tokens for one in summary.tenants]
     assert received == sorted(received, reverse=True)

@@ -35,7 +35,10 @@ def over_all(
     if all(len(group) == 1 for group in groups.values()):
         text = f"only stock ({kept}) was run: there is nothing to compare"
         if not fine:
-            return None, f"no recipe is adequate at any load that was run: {text}."
+            return None, (
+                "no recipe is adequate at any load that was run: add capacity or shed; "
+                f"only stock ({kept}) was run, nothing to compare."
+            )
         return kept, text + (f"; it is not adequate {_where(collapsed)}." if collapsed else ".")
     if not fine:
         return None, (
@@ -70,8 +73,9 @@ def _use(
         return name, f"use {name}: {where}{tail}{ending}"
     parts = [f"{one.best_deployable} {_where([one])}" for one in wins]
     rest = [one for one in fine if not one.difference]
-    kept = f"stock ({_stock_names(rest)}) at {', '.join(load_name(one.load) for one in rest)}"
-    tail = f", {kept}" if rest else ""
+    tail = f", stock ({_stock_names(rest)})" if rest else ""
+    if len({one.stock for one in rest}) == 1:
+        tail += f" at {', '.join(load_name(one.load) for one in rest)}"
     return None, f"no single recipe is best throughout: use {', '.join(parts)}{tail}{ending}"
 
 
