@@ -76,7 +76,7 @@ def test_better_only_in_collapse_keeps_stock():
     assert [one.adequate for one in verdict.by_load] == [True, False]
     assert verdict.recommended == "vllm"
     assert verdict.overall == (
-        "keep stock (vllm): no recipe is clearly better where the SLOs can be met; "
+        "keep stock (vllm): no recipe is clearly better where SLOs can be met; "
         "at load 1.1 nothing is adequate, and slo-edf loses least."
     )
 

@@ -40,17 +40,19 @@ def over_all(
                 f"only stock ({kept}) was run, nothing to compare."
             )
         return kept, text + (f"; it is not adequate {_where(collapsed)}." if collapsed else ".")
+    names = _stock_names(by_load)
+    same = "" if any(one.difference for one in by_load) else "no difference: "
     if not fine:
-        return None, (
-            "no recipe is adequate at any load that was run: add capacity or shed; "
+        keep = f"{same}keep stock ({names}); " if same else ""
+        return kept if same else None, (
+            f"{keep}no recipe is adequate at any load that was run: add capacity or shed; "
             f"{_loses_least(collapsed)}."
         )
     ending = _ending(collapsed)
-    names = _stock_names(by_load)
     wins = [one for one in fine if one.difference]
     if not wins:
         if collapsed:
-            text = f"keep stock ({names}): no recipe is clearly better where the SLOs can be met"
+            text = f"{same}keep stock ({names}): no recipe is clearly better where SLOs can be met"
             return kept, text + ending
         return kept, f"no difference: keep stock ({names}); no deployable recipe is clearly better."
     return _use(groups, by_load, wins, ending)

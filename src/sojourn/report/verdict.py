@@ -205,7 +205,10 @@ def _overloaded(
         shares += f", stock {share(met_share(base))}"
     # In a closed loop the most goodput need not go with the largest share.
     none = not any(run.row.deployable and is_adequate(run) for run in ranked)
-    text = (
+    better = base is not None and base is not winner and above(winner, base)
+    same = base is not None and base is not winner and not better
+    text = "no difference: keep stock; " if same else ""
+    text += (
         f"overloaded, {'no' if none else 'not the best'} deployable recipe meets even "
         f"{share(ADEQUATE_SHARE)} of requests' SLOs ({shares}): add capacity or shed; "
     )
@@ -216,7 +219,6 @@ def _overloaded(
         return f"{text}only stock ({stock}) was run, nothing to compare: goodput {ours}."
     if winner is base:
         return f"{text}of those run, stock ({stock}) loses least: goodput {ours}."
-    better = above(winner, base)
     text += f"of those run, {name} loses least{'' if better else ', though not clearly'}: "
     text += f"goodput {ours} against stock's {rated(base)} "
     text += f"({change(winner.row.goodput_rps, base.row.goodput_rps)})"
