@@ -64,14 +64,15 @@ def _measure(
 ) -> None:
     report.add("\n".join(f"- {workload.sentence()}" for workload in workloads))
     found = list(cells.measure_all(workloads, folder, given.jobs, given.all))
-    report.add("### Whole commands", cells.table(found), cells.verdict(found))
+    report.add("## Whole commands", cells.table(found), cells.verdict(found))
     # At low load one kind alone has a million steps: only --all waits for that.
     loads = [load for load in LOADS if given.all or load == 0.9]
     pairs = [stepping.compare(one, load) for one in workloads for load in loads]
-    report.add("### Jumping over identical steps", stepping.table(pairs))
+    report.add("## Jumping over identical steps", stepping.table(pairs))
     if given.peer:
         races = peer.races(workloads, given.peer, folder, given.requests)
-        report.add("### Beside NVIDIA Dynamo's offline replay", peer.table(races))
+        report.add("## Beside NVIDIA Dynamo's offline replay", peer.table(races))
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -26,7 +26,6 @@ from sojourn.errors import UserError
 from sojourn.policies.order.service_seconds import remaining_time
 from sojourn.policies.order.steady import Steady
 
-
 QUEUED: Final = frozenset({WAITING, PAUSED, SWAPPED})
 
 
