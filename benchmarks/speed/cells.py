@@ -11,16 +11,9 @@ from typing import Final
 
 from benchmarks.speed.child import sojourn
 from benchmarks.speed.workloads import ENGINE, LOADS, Workload
+from sojourn.recipes import recipe_names
 
-RECIPES: Final = (
-    "vllm",
-    "fastserve",
-    "vtc",
-    "slo-edf",
-    "vllm-v0",
-    "srpt-clairvoyant",
-    "worst",
-)
+RECIPES: Final = recipe_names()
 STOCK: Final = "vllm"
 AIM_STOCK: Final = 20_000
 """Requests per CPU second wanted of the `vllm` recipe."""

@@ -52,7 +52,7 @@ def races(
         sojourn("trace", "generate", "-o", str(poisson), *arguments)
     yield _race("Poisson, 600 / 200 tokens, 6 /s", poisson, requests, 1.0, python)
     for workload in workloads:
-        count = requests if workload.kind.slowest == "fastserve" else requests // 10
+        count = round(requests * workload.kind.peer_share)
         scale = workload.scale * LOAD
         yield _race(f"{workload.kind.name}, load {LOAD:g}", workload.path, count, scale, python)
 

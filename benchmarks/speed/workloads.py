@@ -28,6 +28,7 @@ class Kind:
         rate: Requests per second of that file.
         cv: Coefficient of variation of its arrival gaps.
         slowest: The recipe that takes the longest on it (`--all` shows).
+        peer_share: Share of the requests that the peer is given, which works by the token.
     """
 
     name: str
@@ -35,11 +36,12 @@ class Kind:
     rate: float
     cv: float
     slowest: str
+    peer_share: float
 
 
 KINDS: Final = (
-    Kind("ServeGen R1", "servegen_deepseek_r1.parquet", 12.6, 1.63, "worst"),
-    Kind("Azure conv", "azure23_conv.parquet", 5.62, 1.07, "fastserve"),
+    Kind("ServeGen R1", "servegen_deepseek_r1.parquet", 12.6, 1.63, "fastserve", 0.1),
+    Kind("Azure conv", "azure23_conv.parquet", 5.62, 1.07, "fastserve", 1.0),
 )
 
 

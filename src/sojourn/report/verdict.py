@@ -208,8 +208,10 @@ def _overloaded(
     better = base is not None and base is not winner and above(winner, base)
     same = base is not None and base is not winner and not better
     text = "no difference: keep stock; " if same else ""
+    load = winner.row.load
+    text += "" if load is not None and load < 1 else "overloaded, "
     text += (
-        f"overloaded, {'no' if none else 'not the best'} deployable recipe meets even "
+        f"{'no' if none else 'not the best'} deployable recipe meets even "
         f"{share(ADEQUATE_SHARE)} of requests' SLOs ({shares}): add capacity or shed; "
     )
     if base is None:
