@@ -106,7 +106,7 @@ def test_adequate_from_ninety_percent_on(met, adequate):
     ]  # fmt: skip
     (one,) = judge(runs(record(rows))).by_load
     assert one.adequate is adequate
-    assert one.headline.startswith("only stock" if adequate else "overloaded, ")
+    assert one.headline.startswith("only stock" if adequate else "no deployable recipe meets")
 
 
 def test_without_slos_what_finishes_is_adequate():
