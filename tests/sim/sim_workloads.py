@@ -88,7 +88,7 @@ def cases(draw, prefixes=True, sessions=True):
     block_tokens = 0
     prefix: list[tuple[int, ...]] = []
     if prefixes and draw(st.booleans()):
-        block_tokens = block_size * draw(st.sampled_from([1, 1, 2]))
+        block_tokens = max(1, draw(st.sampled_from([block_size, 2 * block_size, block_size + 1])))
         families = draw(st.integers(1, 4))
         for row in rows:
             family = draw(st.integers(0, families - 1))

@@ -226,18 +226,31 @@ class Simulation:
         workload, limits = self.workload, self.setup.limits
         request = self._request(row, now)
         self.open[request.id] = (request, -1)
-        if request.prompt >= limits.max_model_len:
+        room = self._room(request)
+        if request.prompt >= room:
             capacity = limits.num_gpu_blocks * limits.block_size
-            over = request.prompt > capacity
+            over = request.prompt > capacity or room < limits.max_model_len
             self._ended(request, now, OVER_KV_CACHE if over else OVER_MODEL_LEN)
             return
         index = self.router.route(request, self.loads, now) if len(self.loads) > 1 else 0
         self.open[request.id] = (request, index)
         replica = self.replicas[index]
-        output = min(workload.output[row], limits.max_model_len - request.prompt)
+        output = min(workload.output[row], room - request.prompt)
         idle = replica.steps == 0
         if replica.submit(request, output, now):
             self._call_at(index, now if idle else replica.interrupt(now))
+
+    def _room(self, request: Request) -> int:
+        """Return the tokens that a request may have, prompt and output.
+
+        Prefix ids whose tokens do not fill whole blocks take more blocks than their tokens need.
+        """
+        limits = self.setup.limits
+        if not request.prefix or limits.block_tokens % limits.block_size == 0:
+            return limits.max_model_len
+        blocks = len(request.prefix) * -(-limits.block_tokens // limits.block_size)
+        tail = (limits.num_gpu_blocks - blocks) * limits.block_size
+        return min(limits.max_model_len, len(request.prefix) * limits.block_tokens + tail)
 
     def _request(self, row: int, now: Time) -> Request:
         workload = self.workload
