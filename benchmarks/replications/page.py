@@ -15,10 +15,6 @@ PAIR: Final = ("ideal", "v0")
 DRAWN: Final = ("long", "short")
 
 PAGE: Final = """\
----
-orphan: true
----
-
 # FastServe, run again
 
 FastServe (Wu et al., NSDI 2026; arXiv 2305.05920) lets requests that turn out long give way to \

@@ -160,7 +160,6 @@ def _deliver(
         if not runs:
             raise typer.Exit(INTERRUPTED)
     verdict = judge(runs, stock=stock, seed=experiment.seed)
-    print_comparison(runs, verdict)
     document = compare_document(
         runs,
         verdict,
@@ -173,13 +172,17 @@ def _deliver(
     )
     if not study.complete:
         document["complete"] = False
+    # Files first: a terminal that goes away must not cost the results.
+    if outputs["--json"] is not None:
+        write_json(outputs["--json"], document)
+    if outputs["--html"] is not None:
+        write_html(outputs["--html"], document, runs, verdict)
+    print_comparison(runs, verdict)
     typer.echo()
     print_about(experiment, stock, capacity)
     if outputs["--json"] is not None:
-        write_json(outputs["--json"], document)
         typer.echo(f"results: {outputs['--json']}")
     if outputs["--html"] is not None:
-        write_html(outputs["--html"], document, runs, verdict)
         typer.echo(f"page: {outputs['--html']}")
 
 

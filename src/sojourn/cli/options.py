@@ -51,6 +51,7 @@ Seed = Annotated[
     int,
     typer.Option(
         "--seed",
+        min=0,
         help="Same seed, same results.",
     ),
 ]

@@ -117,11 +117,31 @@ def load_recipe(
     for slot, parameter, value in overrides:
         recipe = _override(recipe, slot, parameter, value)
     check(recipe.name, recipe.needs, host, _runnable(host))
+    _check_together(recipe)
     if at:
         seats, tokens = _size(full, size)
         short = f"{short}@{seats}x{tokens}"
         recipe = replace(recipe, name=short, max_num_seqs=seats, max_num_batched_tokens=tokens)
     return recipe
+
+
+def _check_together(recipe: Recipe) -> None:
+    """Refuse policies that cannot work side by side."""
+    made = {slot: SLOTS[slot][name][1] for slot, (name, _) in recipe.slots.items()}
+    contests = made["compose"].contests
+    order, victim = recipe.slots["order"][0], recipe.slots["victim"][0]
+    ranked = victim in ("lowest_rank", "proactive_swap")
+    if contests and not hasattr(made["order"], "standing"):
+        raise UserError(
+            f"recipe {recipe.name!r}: compose contests seats by rank, for which order {order!r} "
+            "has no standing; use skip_join_mlfq, srpt_clairvoyant or longest_clairvoyant"
+        )
+    if contests != ranked:
+        raise UserError(
+            f"recipe {recipe.name!r}: victim {victim!r} does "
+            f"{'not go' if contests else 'only go'} with a compose that contests seats; use "
+            f"{'lowest_rank or proactive_swap' if contests else 'last_in'}"
+        )
 
 
 def _size(name: str, text: str) -> tuple[int, int]:

@@ -122,6 +122,8 @@ def _run(run: RunSummary, loads: list[str], recipes: list[str], thinning: int) -
 
 def _thin(curve: FloatArray, thinning: int) -> list[float]:
     """Return each so manieth quantile, the last always among them, to four digits."""
+    if not curve.size:
+        return []
     last = curve.size - 1
     points = max(2, curve.size // thinning)
     picked = [curve[round(last * place / (points - 1))] for place in range(points)]

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
-from sojourn.decide.clock import SECOND
+from sojourn.decide.clock import NEVER, SECOND
 from sojourn.errors import UserError
 from sojourn.steplog.record import SloClass
 from sojourn.trace.model import Trace
 from sojourn.trace.streams import stream
+
+LONGEST: Final = NEVER // 2
+"""Latest moment of a trace, in picoseconds, that leaves room for what follows it."""
 
 
 @dataclass(slots=True)
@@ -73,6 +77,14 @@ def make_workload(
     """
     count = len(trace)
     times = trace.arrival_seconds
+    for name, column in (("arrival", times), ("tool pause", trace.tool_seconds)):
+        known = column[~np.isnan(column)]
+        if len(known) and known.max() * SECOND >= LONGEST:
+            raise UserError(
+                f"trace {trace.name!r} has an {name} of {known.max():.6g} s; at most "
+                f"{LONGEST / SECOND:.6g} s can be simulated, counted from the trace's start "
+                "(not from 1970): shift the times, or take fewer requests with --limit"
+            )
     followers = np.zeros(count, dtype=bool) if open_loop else _followers(trace)
     missing = np.isnan(times) & ~followers
     if missing.any():

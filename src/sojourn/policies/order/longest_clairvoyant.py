@@ -59,6 +59,7 @@ class LongestClairvoyant(Steady):
         self.seated: dict[int, RequestView] = {}
         self.stale: set[int] = set()  # only asked, never iterated
         self.queued = 0
+        self.next_ranking = 0
 
     def key(self, request: RequestView, now: Time) -> Key:
         """Rank by remaining time alone, the longest first."""
@@ -79,7 +80,7 @@ class LongestClairvoyant(Steady):
         if not self.queued:
             self.alarm_step = NEVER  # ranks of the seated matter to nobody
         elif self.alarm_step == NEVER:
-            self.alarm_step = self.services.view.steps
+            self.alarm_step = max(self.services.view.steps, self.next_ranking)
         if finish in ENDED or finish == HELD:
             self.remaining.pop(request.id, None)
             return
@@ -92,6 +93,6 @@ class LongestClairvoyant(Steady):
         steps, every = self.services.view.steps, self.rank_steps
         if steps < self.alarm_step:
             return ()
-        self.alarm_step = (steps // every + 1) * every
+        self.alarm_step = self.next_ranking = steps + every
         self.stale.update(self.seated)
         return list(self.seated.values())
