@@ -89,16 +89,16 @@ class Recorder:
 
 
 def simulate(
-    workload: Workload, limits: EngineLimits, step_time: StepTime
+    workload: Workload, limits: EngineLimits, step_time: StepTime, recipe: str = "vllm"
 ) -> tuple[list[PlanRow], list[Time]]:
-    """Run our simulator with the `vllm` recipe one step at a time.
+    """Run our simulator with a recipe one step at a time.
 
     Returns:
         Its plans, and the finish times by row.
     """
     recorder = Recorder()
     setup = Setup(
-        recipe=load_recipe("vllm"),
+        recipe=load_recipe(recipe),
         limits=limits,
         step_time=step_time,
         make_router=lambda: RoundRobin(Config()),

@@ -72,8 +72,10 @@ def stub_model(max_model_len: int) -> ModelConfig:
         )
 
 
-def make_scheduler(limits: EngineLimits) -> Scheduler:
-    """Return vLLM's synchronous scheduler under our limits; its null block comes on top."""
+def make_scheduler(
+    limits: EngineLimits, kind: type[Scheduler] = Scheduler, settings: dict[str, Any] | None = None
+) -> Scheduler:
+    """Return a scheduler of vLLM's, or ours, under our limits; its null block comes on top."""
     blocks = limits.num_gpu_blocks + 1
     cache_config = CacheConfig(
         block_size=limits.block_size, enable_prefix_caching=limits.enable_prefix_caching
@@ -90,6 +92,7 @@ def make_scheduler(limits: EngineLimits) -> Scheduler:
             enable_chunked_prefill=True,
             async_scheduling=False,
         ),
+        additional_config={"sojourn": settings or {}},
     )
     spec = FullAttentionSpec(
         block_size=limits.block_size, num_kv_heads=1, head_size=64, dtype=torch.float32
@@ -99,7 +102,7 @@ def make_scheduler(limits: EngineLimits) -> Scheduler:
         kv_cache_tensors=[],
         kv_cache_groups=[KVCacheGroupSpec(["layer"], spec)],
     )
-    return Scheduler(
+    return kind(
         vllm_config=config,
         kv_cache_config=kv,
         structured_output_manager=StructuredOutputManager(config),
@@ -123,10 +126,16 @@ class StubEngine:
         finish: Finish times by row.
     """
 
-    def __init__(self, workload: Workload, limits: EngineLimits, step_time: StepTime) -> None:
+    def __init__(
+        self,
+        workload: Workload,
+        limits: EngineLimits,
+        step_time: StepTime,
+        scheduler: Scheduler | None = None,
+    ) -> None:
         self.workload = workload
         self.step_time = step_time
-        self.scheduler = make_scheduler(limits)
+        self.scheduler = scheduler or make_scheduler(limits)
         self.pool = self.scheduler.kv_cache_manager.block_pool
         self.hasher = (
             get_request_block_hasher(limits.block_size, sha256)

@@ -1,9 +1,9 @@
-"""The step being composed, over the engine model's blocks (see `decide.slots.Draft`)."""
+"""The step being composed (see `decide.slots.Draft`), over any engine's blocks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import Protocol, cast
 
 from sojourn.decide.actions import Action
 from sojourn.decide.clock import Time
@@ -14,8 +14,22 @@ from sojourn.decide.queues import Key
 from sojourn.decide.request import Request, RequestView
 from sojourn.decide.slots import Mode, Refusal, Yield
 from sojourn.decide.states import DECODE, PAUSED, PREFILL, SWAPPED, WAITING
-from sojourn.engine.blocks import BlockPool
 from sojourn.engine.host_memory import HostMemory
+
+
+class Blocks(Protocol):
+    """What a draft asks of KV memory: `engine.blocks.BlockPool`, or a live engine's own."""
+
+    block_size: int
+
+    @property
+    def free(self) -> int: ...
+    def take(self, blocks: int) -> None: ...
+    def blocks_at(self, request: Request, tokens: int) -> int: ...
+    def find(self, request: Request) -> tuple[int, object, int]: ...
+    def admit(self, request: Request, tokens: int, reserve: int) -> int: ...
+    def publish(self, request: Request, tokens: int) -> None: ...
+    def restore(self, request: Request) -> int: ...
 
 
 class StepDraft:
@@ -35,7 +49,7 @@ class StepDraft:
     join: Callable[[Request], None]
 
     def __init__(
-        self, machine: Machine, pool: BlockPool, host: HostMemory, phases: list[int]
+        self, machine: Machine, pool: Blocks, host: HostMemory, phases: list[int]
     ) -> None:
         self.machine = machine
         self.pool = pool

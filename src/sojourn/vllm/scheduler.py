@@ -1,0 +1,300 @@
+"""The scheduler class for stock vLLM: `--scheduler-cls sojourn.vllm.Scheduler`.
+
+It shows vLLM's own `schedule()` the requests that a plan chose and lets it do the rest. It holds
+what vLLM does not know of: requests without a seat whose KV is kept, and finished requests whose KV
+is held. Whatever goes wrong in a policy, the step is served in stock order.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict, deque
+from logging import getLogger
+from typing import Any, Final, TypeVar
+
+from sojourn.decide.clock import Time, from_seconds
+from sojourn.decide.limits import EngineLimits
+from sojourn.vllm import compat
+from sojourn.vllm.counters import Counters
+from sojourn.vllm.draft import LiveDraft
+from sojourn.vllm.host import Body, Host
+from sojourn.vllm.requests import LiveRequest
+from sojourn.vllm.settings import Settings
+from sojourn.vllm.waiting import OfferedQueue
+
+Result = TypeVar("Result")
+
+logger = getLogger("sojourn.vllm")
+
+NO_CAP: Final = 1 << 40
+"""More tokens than any chunk has."""
+
+FAILURES_MAX: Final = 3
+"""Failures of a recipe without a good step between them, after which it is switched off."""
+
+
+class Scheduler(compat.AsyncScheduler):
+    """vLLM's scheduler, in the order that a recipe decides.
+
+    Attributes:
+        parked: Running requests without a seat, KV kept, by id; vLLM's running list lacks them.
+        holding: Finished requests whose KV is held, by id.
+        shed: Waiting requests that the recipe refused; the coming output ends them.
+        host: The decide layer; None when switched off, or to be made anew.
+        caps: Most prompt tokens of a request in the step being planned; None for no limit.
+        others: The limit of those not named there; None for none.
+    """
+
+    def __init__(self, vllm_config: Any, *args: Any, **kwargs: Any) -> None:
+        compat.check()
+        compat.check_config(vllm_config)
+        self.settings = Settings.of(vllm_config)
+        super().__init__(vllm_config, *args, **kwargs)
+        self.waiting: OfferedQueue = OfferedQueue()
+        self.parked: OrderedDict[str, compat.Request] = OrderedDict()
+        self.holding: dict[str, compat.Request] = {}
+        self.shed: dict[str, compat.Request] = {}
+        self.caps: dict[str, int] | None = None
+        self.others: int | None = None
+        self.host: Host | None = None
+        self.failures = 0
+        self.numbers = 0
+        self.begun = time.monotonic()
+        self.counters = Counters()
+        self.limits = EngineLimits(
+            num_gpu_blocks=compat.usable_blocks(self),
+            block_size=self.block_size,
+            max_num_seqs=self.max_num_active_reqs,
+            max_num_batched_tokens=self.max_num_scheduled_tokens,
+            max_model_len=self.max_model_len,
+            enable_prefix_caching=self.cache_config.enable_prefix_caching,
+        )
+        self.mode = self.settings.mode.now()
+        self._make_host()
+
+    def now(self) -> Time:
+        """Return the time since the scheduler was made."""
+        return from_seconds(time.monotonic() - self.begun)
+
+    def schedule(self, throttle_prefills: bool = False) -> compat.SchedulerOutput:
+        """Plan a step as the recipe decides; in stock order where it does not."""
+        began = time.perf_counter()
+        self._switch()
+        if self.host is None and self.mode != "off":
+            self._make_host()
+        draft = None
+        if self.mode == "act" and self.pause_state == compat.PauseState.UNPAUSED:
+            draft = self._guarded(self._plan)
+        if draft is None:
+            self._show_stock()
+        decided = time.perf_counter()
+        output = super().schedule(throttle_prefills)
+        planned = time.perf_counter()
+        self.waiting.offer = None
+        self.caps = self.others = None
+        self._guarded(self._observe, output, draft is not None)
+        self.counters.step(self.mode, decided - began + time.perf_counter() - planned)
+        return output
+
+    def _plan(self, host: Host) -> LiveDraft:
+        """Let the recipe plan, and put before vLLM what it chose."""
+        draft = host.decide(self.now())
+        for request in draft.resumed:
+            self._unpark(request)
+        self.waiting.offer = deque(
+            r.vllm for r in draft.newcomers if r.vllm.request_id in self.waiting.queued
+        )
+        caps = {r.vllm.request_id: 0 for r in host.partials()}
+        caps.update((host.name(granted), tokens) for granted, tokens in draft.grants)
+        for newcomer in draft.newcomers:
+            if newcomer.id not in draft.chosen:
+                caps[newcomer.vllm.request_id] = NO_CAP
+        if not draft.decoding and host.machine.decodes:
+            self.others = 0
+        self.caps = caps or (None if self.others is None else {})
+        return draft
+
+    def _show_stock(self) -> None:
+        """Put everything before vLLM, in its own order, within its limits."""
+        self.waiting.offer = None
+        self.caps = self.others = None
+        while self.parked and len(self.running) < self.max_num_active_reqs:
+            self.running.append(self.parked.popitem(last=False)[1])
+
+    def _observe(self, host: Host, output: compat.SchedulerOutput, planned: bool) -> None:
+        host.observe(output, planned, self.now())
+
+    def _reserve_prefill_lookahead(
+        self, request: compat.Request, num_computed_tokens: int, num_new_tokens: int
+    ) -> int:
+        """Cut a chunk to what the plan gives it; `schedule()` asks here for every request."""
+        tokens = int(
+            super()._reserve_prefill_lookahead(request, num_computed_tokens, num_new_tokens)
+        )
+        if self.caps is None:
+            return tokens
+        cap = self.caps.get(request.request_id, self.others)
+        return tokens if cap is None else min(tokens, cap)
+
+    def update_from_output(
+        self, scheduler_output: compat.SchedulerOutput, model_runner_output: Any
+    ) -> Any:
+        """Take the sampled tokens; end the requests that the recipe refused."""
+        self._guarded(self._settle, scheduler_output)
+        if self.shed:
+            self.grammar_compile_error_reqs.update(self.shed)
+            self.shed.clear()
+        return super().update_from_output(scheduler_output, model_runner_output)
+
+    def _settle(self, host: Host, output: compat.SchedulerOutput) -> None:
+        host.settle(self.now(), output)
+
+    def add_request(self, request: compat.Request) -> None:
+        """Take a new request."""
+        known = request.request_id in self.requests
+        super().add_request(request)
+        if known:
+            return
+        if request.resumable:
+            self._shed(request, "streaming input")
+            return
+        self._guarded(self._arrive, request)
+
+    def _arrive(self, host: Host, request: compat.Request) -> None:
+        host.arrive(self._mirror(request), self.now())
+
+    def _mirror(self, request: compat.Request) -> LiveRequest:
+        """Return a new request of the decide layer for one of vLLM's."""
+        self.numbers += 1
+        return LiveRequest(self.numbers, self.now(), request)
+
+    def _free_request(
+        self, request: compat.Request, delay_free_blocks: bool = False
+    ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+        """Let a finished request go, or hold its KV if the recipe says so."""
+        self.parked.pop(request.request_id, None)
+        self.shed.pop(request.request_id, None)
+        held = bool(self._guarded(self._end, request)) and not delay_free_blocks
+        if held:
+            self.holding[request.request_id] = request
+        result: tuple[Any, Any] = super()._free_request(request, delay_free_blocks or held)
+        return result
+
+    def _end(self, host: Host, request: compat.Request) -> bool:
+        return host.end(request, self.now())
+
+    def get_request_counts(self) -> tuple[int, int]:
+        """Return how many requests run, paused ones included, and how many wait."""
+        running, waiting = super().get_request_counts()
+        return running + len(self.parked), waiting + len(self.shed)
+
+    def reset_prefix_cache(
+        self, reset_running_requests: bool = False, reset_connector: bool = False
+    ) -> bool:
+        """Empty the prefix cache; held KV is given back for it, paused requests are dropped."""
+        self._free_all_held()
+        if reset_running_requests:
+            self.running.extend(self.parked.values())
+            self.parked.clear()
+            self.host = None
+        return bool(super().reset_prefix_cache(reset_running_requests, reset_connector))
+
+    def _body(self) -> Body:
+        return Body(self._drop, self._park, self._unpark, self._free_held, self._shed_live)
+
+    def _drop(self, request: LiveRequest) -> None:
+        name = request.vllm.request_id
+        if self.parked.pop(name, None) is None:
+            self.running.remove(request.vllm)
+        compat.preempt(self, request.vllm, time.monotonic())
+        self.counters.drops += 1
+
+    def _park(self, request: LiveRequest) -> None:
+        self.running.remove(request.vllm)
+        self.parked[request.vllm.request_id] = request.vllm
+        self.counters.pauses += 1
+
+    def _unpark(self, request: LiveRequest) -> None:
+        if self.parked.pop(request.vllm.request_id, None) is not None:
+            self.running.append(request.vllm)
+            self.counters.resumes += 1
+
+    def _free_held(self, request: LiveRequest) -> None:
+        held = self.holding.pop(request.vllm.request_id, None)
+        if held is not None:
+            self._free_blocks(held)
+
+    def _free_all_held(self) -> None:
+        if self.host is not None:
+            self.host.let_go(self.now())
+        for name in list(self.holding):
+            self._free_blocks(self.holding.pop(name))
+
+    def _shed_live(self, request: LiveRequest, reason: str) -> None:
+        self._shed(request.vllm, reason)
+
+    def _shed(self, request: compat.Request, reason: str) -> None:
+        self.waiting.remove_requests((request,))
+        self.deferred_waiting.discard(request)
+        self.shed[request.request_id] = request
+        self.counters.shed[reason] = self.counters.shed.get(reason, 0) + 1
+
+    def _switch(self) -> None:
+        """Follow the mode file; a switch makes the host anew from vLLM's state."""
+        mode = self.settings.mode.now()
+        if mode != self.mode:
+            logger.warning("sojourn: mode %s -> %s", self.mode, mode)
+            self.mode = mode
+            self.failures = 0
+            self._lose_host()
+
+    def _lose_host(self) -> None:
+        """Forget the decide layer; what only it knew of is given back."""
+        self.host = None
+        self._free_all_held()
+
+    def _make_host(self) -> None:
+        """Make the decide layer anew and tell it of every request that vLLM has."""
+        if self.mode == "off":
+            return
+        host = Host(
+            self,
+            self.settings.recipe,
+            self.limits,
+            self.settings.step_time,
+            self._body(),
+            compat.rows(self),
+            self.mode == "act",
+        )
+        self.host = host
+        self._guarded(self._adopt_all)
+
+    def _adopt_all(self, host: Host) -> None:
+        now = self.now()
+        for request in [*self.parked.values(), *self.running, *self.waiting]:
+            host.adopt(self._mirror(request), now, request.request_id in self.parked)
+
+    def _guarded(self, act: Any, *args: Any) -> Any:
+        """Call something of the recipe's; if it fails, vLLM goes on without it."""
+        if self.host is None:
+            return None
+        try:
+            return act(self.host, *args)
+        except Exception as error:
+            self._failed(error)
+            return None
+
+    def _failed(self, error: Exception) -> None:
+        host = self.host
+        self.failures += 1
+        if self.counters.failed(error) and host is not None:
+            past = list(host.machine.story)[-8:]
+            logger.exception("sojourn: the recipe failed; this step is in stock order; %s", past)
+        self._lose_host()
+        if self.failures >= FAILURES_MAX:
+            logger.error("sojourn: failed %d times in a row; switched off", self.failures)
+            self.mode = "off"
+
+    def shutdown(self) -> None:
+        """End the step log, then vLLM's own parts."""
+        super().shutdown()

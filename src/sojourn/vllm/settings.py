@@ -1,0 +1,93 @@
+"""What the user gave the plugin: the `sojourn` part of vLLM's `--additional-config`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from sojourn.decide.services import StepTime
+from sojourn.errors import UserError, unknown
+from sojourn.recipes import load_recipe
+from sojourn.recipes.load import Recipe, parse_overrides
+from sojourn.vllm.learned import LearnedStepTime
+from sojourn.vllm.mode import MODES, Mode
+
+KEYS: Final = ("recipe", "mode", "mode_file", "params", "cost", "step_log", "identity")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The checked settings.
+
+    Attributes:
+        recipe: What decides.
+        mode: `act`, `shadow` or `off`, and the file that switches it.
+        step_time: From the given cost model, or learned from the engine's own steps.
+        step_log: Folder of the step log, and its limits; None for no log.
+        identity: Rules about tenants and classes, as given.
+    """
+
+    recipe: Recipe
+    mode: Mode
+    step_time: StepTime
+    step_log: Mapping[str, Any] | None
+    identity: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, vllm_config: Any) -> Settings:
+        """Return the settings of an engine.
+
+        Raises:
+            UserError: For an unknown key or value, or a recipe that vLLM cannot run.
+        """
+        given = (getattr(vllm_config, "additional_config", None) or {}).get("sojourn", {})
+        if not isinstance(given, Mapping):
+            raise UserError(f"additional-config: sojourn is {given!r}; it must be a table")
+        return cls.read(given)
+
+    @classmethod
+    def read(cls, given: Mapping[str, Any]) -> Settings:
+        """Return the settings of a table."""
+        for key in given:
+            if key not in KEYS:
+                raise unknown("key in additional-config sojourn", key, KEYS)
+        mode = given.get("mode", "act")
+        if mode not in MODES:
+            raise unknown("mode in additional-config sojourn", str(mode), MODES)
+        file = given.get("mode_file")
+        log = given.get("step_log")
+        return cls(
+            recipe=read_recipe(str(given.get("recipe", "vllm")), given.get("params", ())),
+            mode=Mode(mode, Path(file) if file else None),
+            step_time=read_step_time(given.get("cost")),
+            step_log={"folder": log} if isinstance(log, str) else log,
+            identity=given.get("identity", {}),
+        )
+
+
+def read_recipe(name: str, params: Any) -> Recipe:
+    """Return a recipe that vLLM can run, its parameters overridden by `slot.name=value` texts."""
+    recipe = load_recipe(name)
+    if not recipe.deployable:
+        from sojourn.recipes import recipe_names
+
+        runs = [other for other in recipe_names() if load_recipe(other).deployable]
+        lacking = sorted(need.value for need in recipe.needs if need.value)
+        raise UserError(
+            f"recipe {name!r} needs to {' and to '.join(lacking)}, which vllm does not offer; "
+            f"recipes that run there: {', '.join(runs)}"
+        )
+    if isinstance(params, str) or not all(isinstance(one, str) for one in params):
+        raise UserError("additional-config: sojourn.params must be a list of slot.name=value texts")
+    return load_recipe(name, overrides=parse_overrides(params, (recipe,)))
+
+
+def read_step_time(path: Any) -> StepTime:
+    """Return the cost model of a file, or one that learns from the engine's own steps."""
+    if path is None:
+        return LearnedStepTime()
+    from sojourn.cost import load_fitted
+
+    return load_fitted(str(path))
