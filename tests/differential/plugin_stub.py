@@ -6,8 +6,8 @@ drives a scheduler in that order, as `EngineCore.step_with_batch_queue` does.
 
 from __future__ import annotations
 
-import os
 from collections import deque
+from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
 
@@ -29,7 +29,7 @@ def make_ours(case: Case, settings: dict[str, Any]) -> Scheduler:
     try:
         return make_scheduler(case.limits, Scheduler, {"cost": file.name, **settings})
     finally:
-        os.unlink(file.name)
+        Path(file.name).unlink()
 
 
 class PluginEngine(StubEngine):

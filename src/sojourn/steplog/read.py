@@ -1,15 +1,19 @@
-"""Reads a run record from the Parquet file that `sojourn.steplog.write` writes."""
+"""Reads a run record from the Parquet file, or the rotated files, that hold its step log."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from sojourn.errors import UserError
 from sojourn.steplog.record import (
+    DifferenceColumns,
     IntArray,
     RequestColumns,
     RunRecord,
@@ -20,7 +24,10 @@ from sojourn.steplog.record import (
 from sojourn.steplog.write import (
     METADATA,
     NAMED,
+    NUMBER,
+    PREFIX,
     SCHEMA,
+    TABLES,
     TIMING,
     Source,
     column_name,
@@ -31,14 +38,36 @@ from sojourn.steplog.write import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
+FAMILY: Final = "sojourn/steplog/"
+SCHEMAS: Final = ("sojourn/steplog/1", SCHEMA)
+"""Schemas that can be read; what the first lacks is read as -1, or as the record's default."""
 
-def read_steplog(path: str | Path) -> RunRecord:
-    """Return the record in a step log, exactly as it was written.
+Paths = str | Path | Sequence[str | Path]
+
+
+@dataclass(slots=True)
+class _File:
+    """One file: its rows of each kind if they were asked for, its metadata and measurements."""
+
+    path: Path
+    rows: dict[str, pa.Table]
+    known: dict[str, Any]
+    timing: dict[str, Any]
+
+
+def read_steplog(paths: Paths) -> RunRecord:
+    """Return the record in a step log: one file, several of one run, or a folder of them.
+
+    A record that one file holds is returned exactly as it was written. Of several, requests come
+    in order of their numbers, and state changes of requests that have no row are left out; where
+    files before the last are missing or rows could not be written, the record's notes say so
+    (`files_missing`, `rows_lost`).
 
     Raises:
-        UserError: If the file cannot be read or is not a step log of this schema.
+        UserError: If a file cannot be read, is not a step log, or is of another run.
     """
-    table, known, timing = _read(path)
+    files = _files(paths)
+    known, timing = files[-1].known, files[-1].timing
     record = RunRecord(
         recipe=known["recipe"],
         load=known["load"],
@@ -47,66 +76,187 @@ def read_steplog(path: str | Path) -> RunRecord:
         complete=known["complete"],
         kv_blocks=known["kv_blocks"],
         requests=RequestColumns(**dict.fromkeys(columns_of("request"), np.empty(0, np.int64))),
-        steps=StepColumns(**_columns(table, "run", {})),
+        steps=StepColumns(**_columns(files, "run", {})),
         transitions=None,
         tenants=tuple(known["tenants"]),
         classes=tuple(SloClass(**one) for one in known["classes"]),
         reasons=tuple(known["reasons"]),
         states=tuple(known["states"]),
         decisions=known["decisions"],
-        decision_seconds=timing["decision_seconds"],
-        wall_seconds=timing["wall_seconds"],
-        notes=known["notes"],
+        decision_seconds=timing.get("decision_seconds", 0.0),
+        wall_seconds=timing.get("wall_seconds", 0.0),
+        notes=known["notes"] | _gaps(files),
+        block_tokens=known.get("block_tokens", 0),
+        host=known.get("host", "simulator"),
+        engine=known.get("engine", ""),
+        started_unix_seconds=known.get("started_unix_seconds"),
+        recorder_seconds=timing.get("recorder_seconds", 0.0),
     )
-    names = {field: names_of(record)[kind] for field, kind in NAMED.items()}
-    record.requests = RequestColumns(**_columns(table, "request", names))
-    if known["traced"]:
-        record.transitions = TransitionColumns(**_columns(table, "state", names))
+    _add_requests(record, files)
     return record
 
 
-def read_source(path: str | Path) -> Source:
-    """Return what the run of a step log ran on."""
-    known = _read(path)[1]
+def read_source(paths: Paths) -> Source:
+    """Return what the run of a step log ran on.
+
+    Raises:
+        UserError: As `read_steplog` does.
+    """
+    known = _files(paths, with_rows=False)[-1].known
     return Source(**{name: known[name] for name in ("trace", "model", "gpu", "seed", "limits")})
 
 
-def _read(path: str | Path) -> tuple[pa.Table, dict[str, Any], dict[str, Any]]:
+def _add_requests(record: RunRecord, files: Sequence[_File]) -> None:
+    """Read the rows of requests, and the rows that name requests."""
+    names = {field: names_of(record)[kind] for field, kind in NAMED.items()}
+    columns = _columns(files, "request", names)
+    numbers = _numbers(files)
+    order = np.argsort(numbers, kind="stable")
+    record.requests = RequestColumns(**{name: found[order] for name, found in columns.items()})
+    if record.block_tokens:
+        lists = [
+            tuple(ids or ()) for file in files for ids in file.rows["request"][PREFIX].to_pylist()
+        ]
+        record.prefix = [lists[row] for row in order.tolist()]
+    numbers = numbers[order]
+    if any(file.known["traced"] for file in files):
+        states = _columns(files, "state", names)
+        record.transitions = TransitionColumns(**_placed(states, numbers))
+    if any(file.known.get("shadowed") for file in files):
+        differences = _columns(files, "difference", names)
+        record.differences = DifferenceColumns(**_placed(differences, numbers))
+
+
+def _numbers(files: Sequence[_File]) -> IntArray:
+    """Return the numbers of the request rows; of the first schema, their places."""
+    found = _read_column(files, "request", NUMBER, None)
+    return np.arange(found.size) if (found < 0).any() else found
+
+
+def _placed(columns: Mapping[str, IntArray], numbers: IntArray) -> dict[str, IntArray]:
+    """Return columns with requests' rows in place of numbers, less requests without a row."""
+    named = columns[NUMBER]
+    rows = np.searchsorted(numbers, named)
+    there = rows < numbers.size
+    there[there] = numbers[rows[there]] == named[there]
+    return {
+        name: rows[there] if name == NUMBER else column[there] for name, column in columns.items()
+    }
+
+
+def _files(paths: Paths, with_rows: bool = True) -> list[_File]:
+    """Return the files in order of their parts; all must be of one run."""
+    files = [_read(path, with_rows) for path in steplog_files(paths)]
+    if len(files) == 1:
+        return files
+    first = files[0]
+    for other in files[1:]:
+        # A file without a run's name is a run of its own.
+        if first.known.get("run") is None or first.known["run"] != other.known.get("run"):
+            raise UserError(
+                f"{str(first.path)!r} and {str(other.path)!r} are step logs of different runs; "
+                "give the files of one run"
+            )
+    files.sort(key=lambda file: file.known["part"])
+    for before, after in pairwise(files):
+        if before.known["part"] == after.known["part"]:
+            raise UserError(
+                f"{str(before.path)!r} and {str(after.path)!r} hold the same part of a step log; "
+                "give one of them"
+            )
+    return files
+
+
+def steplog_files(paths: Paths) -> list[Path]:
+    """Return the files given, with folders replaced by the Parquet files in them.
+
+    Raises:
+        UserError: If there is none.
+    """
+    given = [paths] if isinstance(paths, str | Path) else paths
+    if not given:
+        raise UserError("no step log is given; name a file, or the folder that holds its files")
+    found: list[Path] = []
+    for path in map(Path, given):
+        if not path.is_dir():
+            found.append(path)
+            continue
+        inside = sorted(one for one in path.glob("*.parquet") if not one.name.startswith("."))
+        if not inside:
+            raise UserError(f"{str(path)!r} holds no step log: no file there ends in .parquet")
+        found += inside
+    return list(dict.fromkeys(found))
+
+
+def _gaps(files: Sequence[_File]) -> dict[str, Any]:
+    """Return notes on what the files of a run lack."""
+    last = files[-1].known
+    missing = 0 if last.get("part") is None else last["part"] - len(files)
+    lost = last.get("rows_lost", 0)
+    notes = {"files_missing": missing, "rows_lost": lost}
+    return {name: count for name, count in notes.items() if count}
+
+
+def _read(path: Path, with_rows: bool) -> _File:
     import pyarrow as pa
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path)
+        with pq.ParquetFile(path) as file:
+            metadata = file.schema_arrow.metadata or {}
+            table = file.read() if with_rows else None
     except (OSError, pa.ArrowInvalid) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"cannot read {str(path)!r} as Parquet: {reason}") from error
-    metadata = table.schema.metadata or {}
-    known = json.loads(metadata.get(METADATA, b"{}"))
-    if known.get("schema") != SCHEMA:
+    known, timing = _json(metadata.get(METADATA)), _json(metadata.get(TIMING))
+    schema = known.get("schema")
+    if schema not in SCHEMAS or (table is not None and "kind" not in table.column_names):
+        if str(schema).startswith(FAMILY) and schema not in SCHEMAS:
+            raise UserError(
+                f"{str(path)!r} is a step log of schema {schema!r}, which this version of Sojourn "
+                f"cannot read; it reads {' and '.join(SCHEMAS)}"
+            )
         raise UserError(
             f"{str(path)!r} is not a step log: its metadata lack the schema {SCHEMA!r}; "
             "`sojourn simulate --step-log` writes one"
         )
-    return table, known, json.loads(metadata[TIMING])
+    rows = {}
+    if table is not None:
+        kinds = table["kind"].cast("string")
+        rows = {kind: table.filter(pc.equal(kinds, kind)) for kind in TABLES}
+    return _File(path, rows, known, timing)
 
 
-def _columns(table: pa.Table, kind: str, names: dict[str, Any]) -> dict[str, IntArray]:
+def _json(text: bytes | None) -> dict[str, Any]:
+    """Return a table of the metadata; an empty one if there is none."""
+    try:
+        found = json.loads(text or b"{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _columns(files: Sequence[_File], kind: str, names: dict[str, Any]) -> dict[str, IntArray]:
     """Return the columns of the rows of one kind; nulls become -1 and names their index."""
+    return {name: _read_column(files, kind, name, names.get(name)) for name in columns_of(kind)}
+
+
+def _read_column(
+    files: Sequence[_File], kind: str, name: str, names: Sequence[str] | None
+) -> IntArray:
+    import pyarrow as pa
     import pyarrow.compute as pc
 
-    mine = table.filter(pc.equal(table["kind"].cast("string"), kind))
-    found = {}
-    for name in columns_of(kind):
-        column = mine[column_name(name)]
-        if name in names:
-            texts = column.cast("string")
-            column = pc.index_in(texts, value_set=_texts(names[name]), skip_nulls=True)
-        filled = pc.fill_null(column, -1).to_numpy()
-        found[name] = np.ascontiguousarray(filled, dtype=np.int64)
-    return found
-
-
-def _texts(names: Any) -> pa.Array:
-    import pyarrow as pa
-
-    return pa.array(list(names), pa.string())
+    found = []
+    for file in files:
+        rows = file.rows[kind]
+        if column_name(name) not in rows.column_names:
+            found.append(np.full(rows.num_rows, -1, dtype=np.int64))
+            continue
+        column = rows[column_name(name)]
+        if names is not None:
+            texts = pa.array(list(names), pa.string())
+            column = pc.index_in(column.cast("string"), value_set=texts, skip_nulls=True)
+        found.append(pc.fill_null(column, -1).to_numpy().astype(np.int64))
+    return np.ascontiguousarray(np.concatenate(found), dtype=np.int64)

@@ -19,6 +19,21 @@ CANCELLED: Final = 2
 UNFINISHED: Final = 3
 OUTCOMES: Final = ("finished", "shed", "cancelled", "unfinished")
 
+WOULD_ADMIT: Final = 0
+WOULD_NOT_ADMIT: Final = 1
+WOULD_PAUSE: Final = 2
+WOULD_RESUME: Final = 3
+WOULD_DROP: Final = 4
+OTHER_CHUNK: Final = 5
+DIFFERENCES: Final = (
+    "would admit",
+    "would not admit",
+    "would pause",
+    "would resume",
+    "would drop",
+    "other chunk",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class SloClass:
@@ -59,6 +74,10 @@ class RequestColumns:
         tenant: Index into `RunRecord.tenants`.
         slo_class: Index into `RunRecord.classes`.
         replica: Index of the replica that served it.
+        program: Index of the conversation or agent run that it belongs to; -1 for none.
+        turn: Which call of the program it is, from 0.
+        last_turn: 1 if it was known to end its program, else 0.
+        priority: The client's own priority; lower goes first.
     """
 
     arrival: IntArray
@@ -76,6 +95,10 @@ class RequestColumns:
     tenant: IntArray
     slo_class: IntArray
     replica: IntArray
+    program: IntArray
+    turn: IntArray
+    last_turn: IntArray
+    priority: IntArray
 
 
 @dataclass(slots=True)
@@ -92,6 +115,11 @@ class StepColumns:
         waiting: Requests queued while it ran.
         paused: Requests without a seat whose KV is kept.
         kv_used: KV blocks in use at its start.
+        pairs: Query-key pairs of the chunks; this and the next two are what
+            `decide.services.StepTime` takes.
+        prior: KV tokens computed before that the chunks re-read.
+        context: KV tokens that the decodes read in the run's first step; it grows by `decodes` with
+            each further step.
         replica: Index of the replica.
     """
 
@@ -104,6 +132,9 @@ class StepColumns:
     waiting: IntArray
     paused: IntArray
     kv_used: IntArray
+    pairs: IntArray
+    prior: IntArray
+    context: IntArray
     replica: IntArray
 
 
@@ -122,6 +153,23 @@ class TransitionColumns:
     request: IntArray
     state: IntArray
     replica: IntArray
+
+
+@dataclass(slots=True)
+class DifferenceColumns:
+    """What a recipe in shadow mode would have done otherwise than the engine did, in time order.
+
+    Attributes:
+        time: When the step began.
+        request: Row of the request.
+        difference: Index into DIFFERENCES.
+        tokens: Tokens that the recipe would have granted.
+    """
+
+    time: IntArray
+    request: IntArray
+    difference: IntArray
+    tokens: IntArray
 
 
 @dataclass(slots=True)
@@ -147,6 +195,13 @@ class RunRecord:
         wall_seconds: Wall clock of the whole run.
         notes: `closed_loop`: whether turns waited for one another; `policies`: the policy and
             parameters of each slot. JSON values.
+        differences: What the recipe would have done otherwise; None unless it ran in shadow mode.
+        prefix: Ids of the full blocks of each request's prompt, front to back; None if unknown.
+        block_tokens: Tokens behind each id of `prefix`; 0 exactly if that is None.
+        host: What ran the recipe: "simulator" or "vllm".
+        engine: Name and version of the engine.
+        started_unix_seconds: The moment that is time 0; None in virtual time.
+        recorder_seconds: CPU time that recording took, of this machine; 0 if not measured.
     """
 
     recipe: str
@@ -166,3 +221,10 @@ class RunRecord:
     decision_seconds: float = 0.0
     wall_seconds: float = 0.0
     notes: dict[str, Any] = field(default_factory=dict)
+    differences: DifferenceColumns | None = None
+    prefix: list[tuple[int, ...]] | None = None
+    block_tokens: int = 0
+    host: str = "simulator"
+    engine: str = ""
+    started_unix_seconds: float | None = None
+    recorder_seconds: float = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
@@ -13,6 +14,7 @@ class Counters:
         steps: Steps by mode.
         decision_seconds: Time that deciding added to `schedule()`.
         pauses, resumes, drops: What the recipe did to running requests.
+        differences: Steps that vLLM ran otherwise than the recipe would have, or had planned.
         shed: Requests refused, by reason.
         errors: Failures of a policy, by kind.
     """
@@ -22,6 +24,7 @@ class Counters:
     pauses: int = 0
     resumes: int = 0
     drops: int = 0
+    differences: int = 0
     shed: dict[str, int] = field(default_factory=dict)
     errors: dict[str, int] = field(default_factory=dict)
 
@@ -35,3 +38,20 @@ class Counters:
         kind = f"{type(error).__name__}: {error}"
         self.errors[kind] = self.errors.get(kind, 0) + 1
         return self.errors[kind] == 1
+
+    def numbers(self, mode: str, gauges: Mapping[str, float]) -> dict[str, float]:
+        """Return all counts under the names of `vllm.metrics`, with gauges of the moment."""
+        made = {
+            "decisions_total": float(self.steps.get("act", 0) + self.steps.get("shadow", 0)),
+            "decision_seconds_total": self.decision_seconds,
+            "pauses_total": float(self.pauses),
+            "resumes_total": float(self.resumes),
+            "drops_total": float(self.drops),
+            "differences_total": float(self.differences),
+            "policy_errors_total": float(sum(self.errors.values())),
+            f"mode:{mode}": 1.0,
+            **gauges,
+        }
+        made.update({f"steps_total:{name}": float(n) for name, n in self.steps.items()})
+        made.update({f"shed_total:{reason}": float(n) for reason, n in self.shed.items()})
+        return made

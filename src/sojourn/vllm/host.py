@@ -7,9 +7,9 @@ otherwise than planned, leaves the machine as true as any other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from heapq import heappop, heappush
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, cast
 
 from sojourn.decide.actions import Action, Drop, HoldUntil, Pause, Reject, Release
 from sojourn.decide.clock import Time
@@ -27,6 +27,8 @@ from sojourn.vllm import compat
 from sojourn.vllm.blocks import LiveBlocks
 from sojourn.vllm.draft import LiveDraft
 from sojourn.vllm.requests import LiveRequest, live
+from sojourn.vllm.shadow import Imagined, ImaginedDraft
+from sojourn.vllm.steps import Body, Grant, Step
 
 ACCEPT: Final = AcceptAll(AcceptAllConfig(), cast(Services, None))
 """In place of the recipe's admit slot for requests that vLLM serves whatever the recipe says."""
@@ -36,50 +38,6 @@ NO_PHASE: Final = -1
 
 ASK_AGAIN_STEPS: Final = 32
 """Steps after which a request that vLLM would not admit (no adapter slot free) is offered anew."""
-
-
-class Grant(NamedTuple):
-    """Prompt tokens that a step computes, after `prior` earlier ones."""
-
-    request: LiveRequest
-    prior: int
-    tokens: int
-
-
-class Step(NamedTuple):
-    """What vLLM runs in a step.
-
-    Attributes:
-        output: vLLM's own plan, by which the end of the step is told.
-        grants: Prompt chunks.
-        decodes: Requests that get one token.
-        context: KV tokens that those read.
-        lagging: Decoding requests that get none, though the decode clock ticks.
-    """
-
-    output: Any
-    grants: list[Grant]
-    decodes: int
-    context: int
-    lagging: list[LiveRequest]
-
-
-class Body(NamedTuple):
-    """What the host may do to the engine; the scheduler class gives it.
-
-    Attributes:
-        drop: Take the KV of a running request and queue it again.
-        park: Take a request out of the running list, its KV kept.
-        unpark: Put it back.
-        free_held: Give back the KV of a finished request.
-        shed: End a waiting request with an error, for a reason.
-    """
-
-    drop: Callable[[LiveRequest], None]
-    park: Callable[[LiveRequest], None]
-    unpark: Callable[[LiveRequest], None]
-    free_held: Callable[[LiveRequest], None]
-    shed: Callable[[LiveRequest, str], None]
 
 
 class Host:
@@ -93,6 +51,7 @@ class Host:
         step: The step that vLLM runs, until its end is told.
         context: KV tokens that the next decode step reads.
         ends: Heap of (tick, number, request): when each decode reaches its token limit.
+        followed: Whether vLLM did otherwise than planned, or planned by itself.
         ending: Decodes whose last token is on its way, by id.
     """
 
@@ -123,6 +82,25 @@ class Host:
         self.ends: list[tuple[int, int, LiveRequest]] = []
         self.ending: dict[int, LiveRequest] = {}
         self.told_dropped = 0
+        self.followed = False
+        self.imagined = ImaginedDraft(self.machine, self.blocks, self.phases)
+
+    def imagine(self, now: Time) -> Imagined:
+        """Return what the recipe would do in the coming step, and change nothing."""
+        self.settle(now)
+        if self.compiling:
+            self._take_compiled(now)
+        if self.refused:
+            self._offer_again(now)
+        self._ring(now)
+        return self.imagined.imagine(now)
+
+    def _ring(self, now: Time) -> None:
+        """Tell of time: what is held or put off may be due, and ranks may change."""
+        machine = self.machine
+        if machine.delayed or machine.expiries:
+            for action in machine.handle(Timer(now)):
+                self._carry_out(action)
 
     def arrive(self, request: LiveRequest, now: Time) -> None:
         """Take a new request; one whose grammar is not ready is told to the machine later."""
@@ -174,9 +152,7 @@ class Host:
             self._take_compiled(now)
         if self.refused:
             self._offer_again(now)
-        if machine.delayed or machine.expiries:
-            for action in machine.handle(Timer(now)):
-                self._carry_out(action)
+        self._ring(now)
         draft.begin(now)
         self.blocks.begin(len(machine.seated) + len(machine.paused))
         self.told_dropped = 0
@@ -235,23 +211,23 @@ class Host:
         scheduled: dict[str, int] = output.num_scheduled_tokens
         dropped = output.preempted_req_ids or ()
         expected = machine.decodes - len(draft.ending) if draft.decoding else 0
-        lagging: list[LiveRequest] = []
-        context = self.context
-        if (
+        lost = {self.by_id[name].id for name in dropped if name in self.by_id}
+        self.followed = not (
             planned
             and len(scheduled) == expected + len(draft.grants)
             and len(dropped) == self.told_dropped
-        ):
-            grants = [self._granted(live(request), scheduled) for request, _ in draft.grants]
-            decodes = expected
-            lagging = draft.ending
+        )
+        if self.followed:
+            grants, decodes, admitted = self._follow(scheduled, dropped, planned, now)
+            lagging = self._not_in(scheduled) if decodes else []
         else:
-            grants, decodes = self._follow(scheduled, dropped, now)
-            if decodes:
-                lagging = self._not_in(scheduled)
-            context = self.context
+            grants = [self._granted(live(request), scheduled) for request, _ in draft.grants]
+            admitted = {request.id for request in draft.newcomers}
+            decodes, lagging = expected, draft.ending
+        context = self.context
         context -= sum(r.computed + machine.ticks - r.joined + 1 for r in lagging)
-        self.step = Step(output, grants, decodes, context if decodes else 0, lagging)
+        context = context if decodes else 0
+        self.step = Step(output, grants, decodes, context, lagging, admitted, lost)
         draft.decoding = False
         return self.step
 
@@ -262,29 +238,34 @@ class Host:
         return Grant(request, request.computed, tokens)
 
     def _follow(
-        self, scheduled: dict[str, int], dropped: Iterable[str], now: Time
-    ) -> tuple[list[Grant], int]:
-        """Move the machine to what vLLM did; return the prompt chunks and the decodes."""
+        self, scheduled: dict[str, int], dropped: Iterable[str], planned: bool, now: Time
+    ) -> tuple[list[Grant], int, set[int]]:
+        """Move the machine to what vLLM did; return prompt chunks, decodes, and the admitted."""
         machine = self.machine
+        admitted: set[int] = set()
         for name in dropped:
             request = self.by_id.get(name)
             if request is not None and request.state in (PREFILL, DECODE, PAUSED):
                 self._carry_out(machine.unseat(Yield(request, Mode.DROP), now))
-        for request in self.draft.newcomers:
+        for request in self.draft.newcomers if planned else ():
             name = request.vllm.request_id
             if name not in scheduled and request.state == PREFILL:
                 self._take_back(request, now)
+            else:
+                admitted.add(request.id)
         grants: list[Grant] = []
         decodes = 0
         for name in scheduled:
             request = self.by_id[name]
             if request.state != DECODE and request.state != PREFILL:
+                if request.state != PAUSED:
+                    admitted.add(request.id)
                 self._seat(request, now)
             if request.state == DECODE:
                 decodes += 1
             else:
                 grants.append(self._granted(request, scheduled))
-        return grants, decodes
+        return grants, decodes, admitted
 
     def _seat(self, request: LiveRequest, now: Time) -> None:
         """Follow vLLM, which admitted or resumed a request by itself."""

@@ -9,6 +9,7 @@ from typing import Final
 from sojourn.cost import Coefficients, Fitted
 from sojourn.cost.fit import Measured, fit
 from sojourn.decide.clock import Time
+from sojourn.errors import UserError
 
 KEPT: Final = 4096
 """Steps kept; the older are forgotten."""
@@ -59,5 +60,8 @@ class LearnedStepTime:
             self.fitting.start()
 
     def _fit(self, rows: list[Measured]) -> None:
-        coefficients = fit(rows).coefficients
-        self.current = Fitted(coefficients)
+        try:
+            self.current = Fitted(fit(rows).coefficients)
+        except UserError:
+            # Steps too alike to tell what they are made of; the last fit stays.
+            return

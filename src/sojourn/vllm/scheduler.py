@@ -15,16 +15,27 @@ from typing import Any, Final, TypeVar
 from sojourn.decide.clock import Time, from_seconds
 from sojourn.decide.limits import EngineLimits
 from sojourn.vllm import compat
+from sojourn.vllm.callers import Callers
 from sojourn.vllm.counters import Counters
+from sojourn.vllm.difference import Differences
 from sojourn.vllm.draft import LiveDraft
-from sojourn.vllm.host import Body, Host
+from sojourn.vllm.host import Body, Host, Step
+from sojourn.vllm.learned import LearnedStepTime
+from sojourn.vllm.logs import open_log
+from sojourn.vllm.metrics import DecisionMetrics
+from sojourn.vllm.plugin import identity_key
+from sojourn.vllm.recording import Life, Recording
 from sojourn.vllm.requests import LiveRequest
 from sojourn.vllm.settings import Settings
+from sojourn.vllm.shadow import Imagined
 from sojourn.vllm.waiting import OfferedQueue
 
 Result = TypeVar("Result")
 
 logger = getLogger("sojourn.vllm")
+
+PUBLISH_SECONDS: Final = 1.0
+"""How often numbers go to `/metrics`."""
 
 NO_CAP: Final = 1 << 40
 """More tokens than any chunk has."""
@@ -61,6 +72,9 @@ class Scheduler(compat.AsyncScheduler):
         self.numbers = 0
         self.begun = time.monotonic()
         self.counters = Counters()
+        self.metrics = DecisionMetrics.of(vllm_config)
+        self.next_publish = 0.0
+        self.callers = Callers(self.settings.rules, identity_key())
         self.limits = EngineLimits(
             num_gpu_blocks=compat.usable_blocks(self),
             block_size=self.block_size,
@@ -69,6 +83,11 @@ class Scheduler(compat.AsyncScheduler):
             max_model_len=self.max_model_len,
             enable_prefix_caching=self.cache_config.enable_prefix_caching,
         )
+        log = open_log(self) if self.settings.step_log is not None else None
+        times = self.settings.step_time
+        learn = times.learn if isinstance(times, LearnedStepTime) else None
+        self.recording = Recording(log, learn, self.hash_block_size)
+        self.differences = Differences(log)
         self.mode = self.settings.mode.now()
         self._make_host()
 
@@ -82,9 +101,12 @@ class Scheduler(compat.AsyncScheduler):
         self._switch()
         if self.host is None and self.mode != "off":
             self._make_host()
-        draft = None
-        if self.mode == "act" and self.pause_state == compat.PauseState.UNPAUSED:
-            draft = self._guarded(self._plan)
+        draft = imagined = None
+        if self.pause_state == compat.PauseState.UNPAUSED:
+            if self.mode == "act":
+                draft = self._guarded(self._plan)
+            elif self.mode == "shadow":
+                imagined = self._guarded(self._imagine)
         if draft is None:
             self._show_stock()
         decided = time.perf_counter()
@@ -92,9 +114,35 @@ class Scheduler(compat.AsyncScheduler):
         planned = time.perf_counter()
         self.waiting.offer = None
         self.caps = self.others = None
-        self._guarded(self._observe, output, draft is not None)
-        self.counters.step(self.mode, decided - began + time.perf_counter() - planned)
+        step = self._guarded(self._observe, output, draft is not None, imagined)
+        ended = time.perf_counter()
+        self.counters.step(self.mode, decided - began + ended - planned)
+        self._record(output, began, None if step is None else step.context)
+        if ended >= self.next_publish:
+            self.next_publish = ended + PUBLISH_SECONDS
+            self._publish()
         return output
+
+    def _record(self, output: compat.SchedulerOutput, began: float, context: int | None) -> None:
+        used = self.limits.num_gpu_blocks - self.kv_cache_manager.block_pool.get_num_free_blocks()
+        state = (len(self.waiting), len(self.parked), used)
+        start = from_seconds(began - self.begun)
+        self.recording.planned(output, start, context, self.requests, state)
+
+    def _publish(self) -> None:
+        gauges = {
+            "paused_requests": float(len(self.parked)),
+            "held_requests": float(len(self.holding)),
+            "held_blocks": float(sum(compat.blocks_of(self, name) for name in self.holding)),
+            "waiting_requests": float(len(self.waiting)),
+            "identity_warnings_total": float(self.callers.warnings),
+        }
+        self.counters.differences = self.differences.steps
+        self.metrics.publish(self.counters.numbers(self.mode, gauges))
+        log = self.recording.log
+        if log is not None:
+            log.decisions = sum(self.counters.steps.values())
+            log.decision_seconds = self.counters.decision_seconds
 
     def _plan(self, host: Host) -> LiveDraft:
         """Let the recipe plan, and put before vLLM what it chose."""
@@ -119,10 +167,28 @@ class Scheduler(compat.AsyncScheduler):
         self.waiting.offer = None
         self.caps = self.others = None
         while self.parked and len(self.running) < self.max_num_active_reqs:
-            self.running.append(self.parked.popitem(last=False)[1])
+            name, request = self.parked.popitem(last=False)
+            self.running.append(request)
+            self.recording.joined(name)
 
-    def _observe(self, host: Host, output: compat.SchedulerOutput, planned: bool) -> None:
-        host.observe(output, planned, self.now())
+    def _imagine(self, host: Host) -> Imagined:
+        return host.imagine(self.now())
+
+    def _observe(
+        self,
+        host: Host,
+        output: compat.SchedulerOutput,
+        planned: bool,
+        imagined: Imagined | None,
+    ) -> Step:
+        now = self.now()
+        step = host.observe(output, planned, now)
+        if imagined is not None:
+            self.differences.note(host, imagined, step, now)
+        elif planned:
+            self.differences.steps += host.followed
+        self.failures = 0
+        return step
 
     def _reserve_prefill_lookahead(
         self, request: compat.Request, num_computed_tokens: int, num_new_tokens: int
@@ -144,7 +210,10 @@ class Scheduler(compat.AsyncScheduler):
         if self.shed:
             self.grammar_compile_error_reqs.update(self.shed)
             self.shed.clear()
-        return super().update_from_output(scheduler_output, model_runner_output)
+        result = super().update_from_output(scheduler_output, model_runner_output)
+        more = self.get_num_unfinished_requests() > 0
+        self.recording.landed(scheduler_output, self.now(), more)
+        return result
 
     def _settle(self, host: Host, output: compat.SchedulerOutput) -> None:
         host.settle(self.now(), output)
@@ -155,18 +224,23 @@ class Scheduler(compat.AsyncScheduler):
         super().add_request(request)
         if known:
             return
+        self.numbers += 1
+        caller = self.callers.who(request)
+        mirror = LiveRequest(self.numbers, self.now(), request)
+        self.callers.mark(mirror, caller, mirror.arrival)
+        life = Life(self.numbers, self._sent(request), caller, mirror.program)
+        self.recording.arrived(request, life)
         if request.resumable:
             self._shed(request, "streaming input")
             return
-        self._guarded(self._arrive, request)
+        self._guarded(self._arrive, mirror)
 
-    def _arrive(self, host: Host, request: compat.Request) -> None:
-        host.arrive(self._mirror(request), self.now())
+    def _arrive(self, host: Host, mirror: LiveRequest) -> None:
+        host.arrive(mirror, mirror.arrival)
 
-    def _mirror(self, request: compat.Request) -> LiveRequest:
-        """Return a new request of the decide layer for one of vLLM's."""
-        self.numbers += 1
-        return LiveRequest(self.numbers, self.now(), request)
+    def _sent(self, request: compat.Request) -> Time:
+        """Return when a request reached the server, which may be before the engine started."""
+        return max(0, self.now() - from_seconds(max(0.0, time.time() - request.arrival_time)))
 
     def _free_request(
         self, request: compat.Request, delay_free_blocks: bool = False
@@ -177,6 +251,7 @@ class Scheduler(compat.AsyncScheduler):
         held = bool(self._guarded(self._end, request)) and not delay_free_blocks
         if held:
             self.holding[request.request_id] = request
+        self.recording.ended(request, self.now())
         result: tuple[Any, Any] = super()._free_request(request, delay_free_blocks or held)
         return result
 
@@ -206,17 +281,20 @@ class Scheduler(compat.AsyncScheduler):
         name = request.vllm.request_id
         if self.parked.pop(name, None) is None:
             self.running.remove(request.vllm)
+        self.recording.dropping(request.vllm)
         compat.preempt(self, request.vllm, time.monotonic())
         self.counters.drops += 1
 
     def _park(self, request: LiveRequest) -> None:
         self.running.remove(request.vllm)
         self.parked[request.vllm.request_id] = request.vllm
+        self.recording.left(request.vllm.request_id)
         self.counters.pauses += 1
 
     def _unpark(self, request: LiveRequest) -> None:
         if self.parked.pop(request.vllm.request_id, None) is not None:
             self.running.append(request.vllm)
+            self.recording.joined(request.vllm.request_id)
             self.counters.resumes += 1
 
     def _free_held(self, request: LiveRequest) -> None:
@@ -237,6 +315,7 @@ class Scheduler(compat.AsyncScheduler):
         self.waiting.remove_requests((request,))
         self.deferred_waiting.discard(request)
         self.shed[request.request_id] = request
+        self.recording.lives[request.request_id].shed = reason
         self.counters.shed[reason] = self.counters.shed.get(reason, 0) + 1
 
     def _switch(self) -> None:
@@ -272,7 +351,10 @@ class Scheduler(compat.AsyncScheduler):
     def _adopt_all(self, host: Host) -> None:
         now = self.now()
         for request in [*self.parked.values(), *self.running, *self.waiting]:
-            host.adopt(self._mirror(request), now, request.request_id in self.parked)
+            life = self.recording.lives[request.request_id]
+            mirror = LiveRequest(life.number, now, request)
+            self.callers.mark(mirror, life.caller, now)
+            host.adopt(mirror, now, request.request_id in self.parked)
 
     def _guarded(self, act: Any, *args: Any) -> Any:
         """Call something of the recipe's; if it fails, vLLM goes on without it."""
@@ -296,5 +378,9 @@ class Scheduler(compat.AsyncScheduler):
             self.mode = "off"
 
     def shutdown(self) -> None:
-        """End the step log, then vLLM's own parts."""
+        """End the step log and the metrics, then vLLM's own parts."""
+        self._publish()
+        self.metrics.close()
+        if self.recording.log is not None:
+            self.recording.log.close()
         super().shutdown()

@@ -11,8 +11,10 @@ from sojourn.decide.services import StepTime
 from sojourn.errors import UserError, unknown
 from sojourn.recipes import load_recipe
 from sojourn.recipes.load import Recipe, parse_overrides
+from sojourn.steplog.config import LiveConfig
 from sojourn.vllm.learned import LearnedStepTime
 from sojourn.vllm.mode import MODES, Mode
+from sojourn.vllm.rules import Rules
 
 KEYS: Final = ("recipe", "mode", "mode_file", "params", "cost", "step_log", "identity")
 
@@ -25,15 +27,15 @@ class Settings:
         recipe: What decides.
         mode: `act`, `shadow` or `off`, and the file that switches it.
         step_time: From the given cost model, or learned from the engine's own steps.
-        step_log: Folder of the step log, and its limits; None for no log.
-        identity: Rules about tenants and classes, as given.
+        step_log: Where the step log goes; None for no log.
+        rules: Who may have what.
     """
 
     recipe: Recipe
     mode: Mode
     step_time: StepTime
-    step_log: Mapping[str, Any] | None
-    identity: Mapping[str, Any]
+    step_log: LiveConfig | None
+    rules: Rules
 
     @classmethod
     def of(cls, vllm_config: Any) -> Settings:
@@ -62,9 +64,14 @@ class Settings:
             recipe=read_recipe(str(given.get("recipe", "vllm")), given.get("params", ())),
             mode=Mode(mode, Path(file) if file else None),
             step_time=read_step_time(given.get("cost")),
-            step_log={"folder": log} if isinstance(log, str) else log,
-            identity=given.get("identity", {}),
+            step_log=None if log is None else read_step_log(log),
+            rules=Rules.from_config(given.get("identity") or {}),
         )
+
+
+def read_step_log(given: Any) -> LiveConfig:
+    """Return where a step log goes, given its folder or a table of limits."""
+    return LiveConfig.of({"folder": given} if isinstance(given, str) else given)
 
 
 def read_recipe(name: str, params: Any) -> Recipe:
