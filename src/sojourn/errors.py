@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Final
+
+SHOWN_LENGTH: Final = 60
 
 
 class UserError(Exception):
@@ -11,6 +14,12 @@ class UserError(Exception):
 
     The command line prints the sentence and exits with code 2, without a traceback.
     """
+
+
+def shown(value: object) -> str:
+    """Return a value as a message may show it, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= SHOWN_LENGTH else f"{text[: SHOWN_LENGTH - 3]}..."
 
 
 def unknown(kind: str, name: str, allowed: Iterable[str]) -> UserError:

@@ -9,7 +9,10 @@ from command_line import CLASSES, ENGINE, run, start, without_timing
 
 from sojourn.sim import study
 
-KEYS = ["schema", "trace", "model", "gpu", "seed", "limits", "capacity_rps", "verdict", "results"]
+KEYS = [
+    *("schema", "trace", "model", "gpu", "seed", "limits", "capacity_rps", "notes", "verdict"),
+    "results",
+]
 LIMITS = {
     "tensor_parallel_size",
     "max_num_seqs",
@@ -185,3 +188,29 @@ def test_ctrl_c_writes_what_had_ended(tmp_path):
     assert 1 <= len(document["results"]) < 2000
     assert out.startswith("Verdict: ")
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_what_vllms_server_would_start_with_is_in_every_output(tmp_path, capsys):
+    target, page = tmp_path / "out.json", tmp_path / "out.html"
+    words = ("compare", "sample", *ENGINE, "--limit", 30, "--recipes", "vllm", "--rate-scale", 1)
+    done = run(capsys, *words, "--json", target, "--html", page, "--quiet")
+    assert not done.err
+    notes = json.loads(target.read_text())["notes"]
+    assert any("vLLM's server starts with 1024 seats and 8192 tokens" in one for one in notes)
+    assert "vLLM&#x27;s server starts with 1024 seats" in page.read_text()
+
+
+def test_idle_replicas_count_and_rates_are_named(tmp_path, capsys):
+    target = tmp_path / "out.json"
+    words = ("compare", "sample", *ENGINE, "--limit", 2, "--recipes", "vllm", "--json", target)
+    shares = []
+    for replicas in (1, 8):
+        done = run(capsys, *words, "--rate-scale", "2", "--replicas", replicas)
+        row = json.loads(target.read_text())["results"][0]
+        assert (row["load"], row["rate_scale"]) == (2.0, 2.0)
+        time = row["engine_time"]
+        busy = time["decode_seconds"] + time["prefill_seconds"] + time["mixed_seconds"]
+        shares.append((busy + time["idle_seconds"]) / row["simulated_seconds"])
+        assert "at rate 2×" in done.out
+        assert "at load" not in done.out
+    assert shares == pytest.approx([1.0, 8.0])

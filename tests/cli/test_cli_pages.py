@@ -3,9 +3,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from command_line import run
+from command_line import run, start
 
 from sojourn import __version__
+from sojourn.catalog import gpu_names, model_names
 from sojourn.cli.policies import LINES, all_pages, parse_header
 from sojourn.policies.tables import SLOTS
 from sojourn.recipes import recipe_names
@@ -114,3 +115,42 @@ def test_a_recipe_page_follows_the_host(capsys):
     ideal = run(capsys, "recipes", "fastserve", "--host", "ideal").out
     assert "victim = proactive_swap" in ideal
     assert "simulator only" in ideal
+
+
+def test_the_catalogue_lists_models_and_gpus_and_pages_cite_their_sources(capsys):
+    shown = json.loads(run(capsys, "catalog", "--json").out)
+    assert [one["name"] for one in shown["models"]] == list(model_names())
+    assert [one["name"] for one in shown["gpus"]] == list(gpu_names())
+    table = run(capsys, "catalog").out
+    assert all(name in table for name in (*model_names(), *gpu_names()))
+    page = run(capsys, "catalog", "H100").out
+    assert page.startswith("h100-sxm\n")
+    assert "flops_per_second = 989" in page
+    assert "Sources:\n  data_sheet: NVIDIA H100" in page
+    assert json.loads(run(capsys, "catalog", "llama-3.1-8b", "--json").out)["layers"] == 32
+    assert "did you mean 'h100-sxm'?" in run(capsys, "catalog", "h10-sxm").err
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("compare --model llama-3.1-8", ["llama-3.1-8b"]),
+        ("compare --gpu h", ["h100-sxm", "h200"]),
+        ("compare --recipes vtc,fa", ["vtc,fastserve"]),
+        ("compare --recipes vllm,vllm", ["vllm,vllm-queue-limit", "vllm,vllm-v0"]),
+        ("compare --host i", ["ideal"]),
+        ("simulate --recipe fa", ["fastserve"]),
+        ("simulate --route l", ["least_load"]),
+        ("recipes vt", ["vtc"]),
+        ("catalog h", ["h100-sxm", "h200"]),
+    ],
+)
+def test_the_shell_completes_names(words, offered):
+    words = f"sojourn {words}"
+    process = start(
+        _SOJOURN_COMPLETE="complete_bash",
+        COMP_WORDS=words,
+        COMP_CWORD=str(words.count(" ")),
+    )
+    out, _ = process.communicate(timeout=60)
+    assert out.split() == offered

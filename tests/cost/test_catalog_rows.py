@@ -109,7 +109,7 @@ def test_configs_of_other_families(tmp_path: Path) -> None:
     [
         ({"kv_lora_rank": 512}, "only plain grouped-query attention"),
         ({"layer_types": ["full_attention", "sliding_attention"]}, "only plain grouped-query"),
-        ({"sliding_window": 4096}, "sliding window of 4096 tokens"),
+        ({"sliding_window": 4096}, r"sliding window \(4096 tokens\)"),
         ({"n_shared_experts": 1}, "shared experts"),
         ({"quantization_config": {"quant_method": "awq"}}, "quantised with 'awq'"),
         ({"hidden_size": None}, "lacks 'hidden_size'"),

@@ -14,6 +14,7 @@ from typing import Any
 from plan_families import Case
 from plan_rows import PlanRow
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
+from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.core.sched.scheduler import Scheduler as StockScheduler
 from vllm.v1.outputs import ModelRunnerOutput
 from vllm_stub import FIRST_PRIVATE, StubEngine, make_scheduler
@@ -32,6 +33,15 @@ def make_ours(case: Case, settings: dict[str, Any]) -> Scheduler:
         Path(file.name).unlink()
 
 
+IDLE_STEPS_MAX = 200
+"""Steps without a token in a whole run, after which it counts as stuck."""
+
+IDLE_TIME = 10**9
+"""A step without tokens takes a millisecond."""
+
+NOTHING = ModelRunnerOutput(req_ids=[], req_id_to_index={}, sampled_token_ids=[])
+
+
 class PluginEngine(StubEngine):
     """A stub engine whose scheduler reads the virtual clock."""
 
@@ -40,11 +50,21 @@ class PluginEngine(StubEngine):
         super().__init__(case.workload, case.limits, case.cost, ours)
         self.clock: Time = 0
         self.ours = ours
+        self.idle = 0
         ours.now = lambda: self.clock
 
     def _step(self, now: Time) -> Time:
         self.clock = now
+        if not self.ours.get_num_unfinished_requests():
+            return now
         return super()._step(now)
+
+    def _nothing_ran(self, output: SchedulerOutput, now: Time) -> Time:
+        """Allow what a switch of the mode, or a request that is refused, may take."""
+        self.idle += 1
+        assert self.idle < IDLE_STEPS_MAX, "requests wait and nothing runs"
+        self.scheduler.update_from_output(output, NOTHING)
+        return now + IDLE_TIME
 
     def _duration(self, row: PlanRow) -> Time:
         duration = super()._duration(row)
@@ -59,6 +79,7 @@ class LagEngine(StubEngine):
         super().__init__(case.workload, case.limits, case.cost, scheduler)
         self.clock: Time = 0
         self.ended: Time = 0
+        self.idle = 0
         self.flying: deque[tuple[Any, ModelRunnerOutput, PlanRow, Time]] = deque()
         if isinstance(scheduler, Scheduler):
             scheduler.now = lambda: self.clock
@@ -71,16 +92,18 @@ class LagEngine(StubEngine):
                 self._add(starts.popleft()[1])
             if self.scheduler.has_requests():
                 ran = self._launch()
+                self.idle = 0 if ran else self.idle + 1
+                self.clock += 0 if ran or self.flying else IDLE_TIME
+                assert self.idle < IDLE_STEPS_MAX, "requests wait and nothing runs"
                 if len(self.flying) < 2 and (ran or self.scheduler.has_requests()):
-                    if not ran and not self.flying:
-                        raise AssertionError("requests wait and nothing runs")
                     continue
             elif not self.flying:
                 if not starts:
                     return
                 self.clock = starts[0][0]
                 continue
-            self._land()
+            if self.flying:
+                self._land()
 
     def _launch(self) -> bool:
         output = self.scheduler.schedule()

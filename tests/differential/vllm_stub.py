@@ -176,7 +176,8 @@ class StubEngine:
     def _step(self, now: Time) -> Time:
         """Run one step of the scheduler; return when it ends."""
         output = self.scheduler.schedule()
-        assert output.total_num_scheduled_tokens > 0, "requests wait and nothing runs"
+        if not output.total_num_scheduled_tokens:
+            return self._nothing_ran(output, now)
         row = PlanRow(now)
         row.preempted = self._preempted(output)
         self.decoding.difference_update(row.preempted)
@@ -192,6 +193,10 @@ class StubEngine:
             self.finish[finished] = end
         self.decoding.difference_update(row.finished)
         return end
+
+    def _nothing_ran(self, output: SchedulerOutput, now: Time) -> Time:
+        """Return when to plan again after a step without tokens."""
+        raise AssertionError(f"requests wait and nothing runs at {now}: {output}")
 
     def _preempted(self, output: SchedulerOutput) -> list[int]:
         """Return the rows preempted while planning, in order: each went to the queue's front."""

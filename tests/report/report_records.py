@@ -36,7 +36,7 @@ def requests(rows: Sequence[dict[str, float]]) -> RequestColumns:
         "arrival": 0.0, "admitted": -1.0, "first_token": -1.0, "finish": -1.0,
         "prompt_tokens": 100, "output_tokens": 0, "outcome": FINISHED, "reason": -1, "gap": 0.0,
         "preemptions": 0, "recomputed_tokens": 0, "cached_tokens": 0, "tenant": 0, "slo_class": 0,
-        "replica": 0,
+        "replica": 0, "program": -1, "turn": 0, "last_turn": 1, "priority": 0,
     }  # fmt: skip
     full = [{**usual, **row} for row in rows]
     return RequestColumns(
@@ -54,6 +54,7 @@ def steps(rows: Sequence[dict[str, float]]) -> StepColumns:
     usual = {
         "start": 0.0, "duration": 1.0, "steps": 1, "prefill_tokens": 0, "prompts": 0,
         "decodes": 0, "waiting": 0, "paused": 0, "kv_used": 0, "replica": 0,
+        "pairs": 0, "prior": 0, "context": 0,
     }  # fmt: skip
     full = [{**usual, **row} for row in rows]
     return StepColumns(
@@ -149,6 +150,8 @@ def queue(
         gap=_ps(np.where(kept, tpot * 2, 0.0)), preemptions=np.zeros(n, dtype=np.int64),
         recomputed_tokens=np.zeros(n, dtype=np.int64), cached_tokens=(prompt // 4).astype(np.int64),
         tenant=tenant, slo_class=klass, replica=np.where(kept, np.arange(n) % replicas, -1),
+        program=np.full(n, -1), turn=np.zeros(n, np.int64), last_turn=np.ones(n, np.int64),
+        priority=np.zeros(n, np.int64),
     )  # fmt: skip
     return RunRecord(
         recipe=recipe, load=load, rate_scale=1.0, deployable=deployable, complete=True,
@@ -186,7 +189,7 @@ def _steps(rows: RequestColumns, seats: int, replicas: int, width: float = 0.05)
             "prefill_tokens": prompts[busy] * 256, "prompts": prompts[busy],
             "decodes": running[busy], "waiting": waiting[busy], "paused": zeros,
             "kv_used": np.minimum(seats * 150, (running + prompts)[busy] * 110),
-            "replica": zeros + replica,
+            "replica": zeros + replica, "pairs": zeros, "prior": zeros, "context": zeros,
         })  # fmt: skip
     merged = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     order = np.lexsort((merged["replica"], merged["start"]))

@@ -250,3 +250,13 @@ def test_summary_is_compact_and_picklable():
     assert summary.series.waiting.mean() * span == pytest.approx(area, rel=1e-3)
     assert {one.name: one.requests for one in summary.tenants}.keys() == {"acme", "globex"}
     assert sum(one.requests for one in summary.classes) == 5_000
+
+
+def test_replicas_that_never_ran_stand_idle():
+    made = queue(n=50, rate=0.5)
+    alone = measure(made).engine
+    made.notes["replicas"] = 4
+    four = measure(made).engine
+    busy = four.decode_seconds + four.prefill_seconds + four.mixed_seconds
+    assert busy == alone.decode_seconds + alone.prefill_seconds + alone.mixed_seconds
+    assert busy + four.idle_seconds == pytest.approx(4 * (busy + alone.idle_seconds))

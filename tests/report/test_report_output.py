@@ -2,15 +2,17 @@ import json
 import re
 import stat
 
+import numpy as np
 import pytest
 from report_records import queue, record
 
 from sojourn.errors import UserError
 from sojourn.report import compare_document, judge, render_html, summarise, units, write_json
-from sojourn.report.html import PAGE_BYTES_MAX, write_html
+from sojourn.report.html import PAGE_BYTES_MAX, THINNINGS, _thin, write_html
 from sojourn.report.json_report import to_text as json_text
 from sojourn.report.json_report import write_text
 from sojourn.report.table import to_text
+from sojourn.report.units import RateFactor
 from sojourn.steplog.record import SloClass
 
 NASTY = "<script>alert(1)</script>&\"'\u2028$title"
@@ -45,7 +47,8 @@ def test_document_order_and_bytes(runs):
     text = json_text(document(runs))
     assert text == json_text(document(make_runs()))
     assert list(json.loads(text)) == [
-        "schema", "trace", "model", "gpu", "seed", "limits", "capacity_rps", "verdict", "results",
+        "schema", "trace", "model", "gpu", "seed", "limits", "capacity_rps", "notes",
+        "verdict", "results",
     ]  # fmt: skip
     assert json.loads(text)["schema"] == "sojourn/compare/1"
     assert len(json.loads(text)["results"]) == 6
@@ -197,3 +200,65 @@ def test_other_units():
     assert units.change(1.0, None) == "–"
     assert units.rate_with_interval(2.5, (2.0, 3.0)) == "2.50 [2.00, 3.00]"
     assert units.significant(9.999) == "10.0"
+
+
+def test_notes_are_in_the_document_and_on_the_page(runs):
+    made = document(runs, notes=["vLLM's server starts <with> more"])
+    assert made["notes"] == ["vLLM's server starts <with> more"]
+    page = render_html(made, runs, judge(runs, seed=1))
+    assert '<p class="note">vLLM&#x27;s server starts &lt;with&gt; more</p>' in page
+
+
+def rated_runs():
+    return [
+        summarise(queue(name, rate=6 * rate, load=RateFactor(rate), n=300), seed=1)
+        for rate in (0.5, 2.0)
+        for name in ("vllm", "slo-edf")
+    ]
+
+
+def test_factors_on_the_rate_are_never_called_loads():
+    runs = rated_runs()
+    verdict = judge(runs, seed=1)
+    made = document(runs)
+    assert [row["load"] for row in made["results"]] == [0.5, 0.5, 2.0, 2.0]
+    text = to_text(runs, verdict)
+    page = render_html(made, runs, verdict)
+    assert any(line.split()[:3] == ["rate", "recipe", "runs"] for line in text.splitlines())
+    for name in ("at rate 0.5×", "at rate 2×"):
+        assert name in text
+        assert name in page
+    assert not re.search(r"\bload\b", text)
+    assert "<label>Rate <select" in page
+    assert '<button type="button">load</button>' not in page
+    assert '"loadTitle":"rate, as a factor on the trace\'s own"' in page
+
+
+def test_a_load_is_still_called_a_load(runs):
+    verdict = judge(runs, seed=1)
+    assert "at load 0.7" in to_text(runs, verdict)
+    page = render_html(document(runs), runs, verdict)
+    assert "<label>Load <select" in page
+    assert '<button type="button">load</button>' in page
+
+
+def test_a_page_without_any_curve_is_drawn():
+    """Where every answer is one token there is no pace of tokens to draw."""
+    made = queue("vllm", n=40)
+    made.requests.output_tokens[:] = 1
+    made.requests.first_token[:] = made.requests.finish
+    runs = [summarise(made)]
+    assert not runs[0].curves["tpot"].size
+    page = render_html(document(runs), runs, judge(runs))
+    assert '"tpot":[]' in page
+
+
+@pytest.mark.parametrize("thinning", THINNINGS)
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 400])
+def test_a_thinned_curve_keeps_both_its_ends(size, thinning):
+    curve = np.arange(float(size))
+    thin = _thin(curve, thinning)
+    assert len(thin) == (size if size < 2 else max(2, size // thinning))
+    assert thin == sorted(thin)
+    if size:
+        assert (thin[0], thin[-1]) == (0.0, size - 1.0)

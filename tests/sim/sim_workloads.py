@@ -27,6 +27,10 @@ COST = Fitted(
     )
 )
 
+WHOLE = Fitted(Coefficients(fixed=0.001))
+"""Every step takes a millisecond, so that the replicas' steps and the arrivals fall together."""
+MILLISECOND = SECOND // 1000
+
 
 @dataclass
 class Case:
@@ -117,6 +121,32 @@ def cases(draw, prefixes=True, sessions=True):
     return Case(
         workload, limits, draw(st.sampled_from([1, 1, 1, 3])), draw(st.sampled_from(["rr", "ll"]))
     )
+
+
+@st.composite
+def ties(draw):
+    """Draw sessions on several replicas in which everything happens at whole milliseconds."""
+    count = draw(st.integers(2, 16))
+    rows = []
+    for _ in range(count):
+        lengths = draw(st.integers(1, 12)), draw(st.integers(1, 12))
+        rows.append((draw(st.integers(0, 8)) / 1000, *lengths, draw(st.integers(0, 2))))
+    rows.sort()
+    following = [-1] * count
+    gap = [0] * count
+    for row in range(count - 1):
+        if draw(st.booleans()):
+            following[row] = row + 1
+            gap[row + 1] = draw(st.sampled_from([0, 0, 1, 3])) * MILLISECOND
+    limits = EngineLimits(
+        num_gpu_blocks=draw(st.sampled_from([8, 12, 100])),
+        block_size=4,
+        max_num_seqs=draw(st.sampled_from([1, 2, 8])),
+        max_num_batched_tokens=draw(st.sampled_from([8, 64])),
+        max_model_len=32,
+    )
+    workload = make(rows, following=following, gap=gap)
+    return Case(workload, limits, draw(st.integers(2, 3)), draw(st.sampled_from(["rr", "ll"])))
 
 
 def run(

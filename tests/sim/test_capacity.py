@@ -168,3 +168,28 @@ def test_a_fleet_refuses_what_it_cannot_be():
     with pytest.raises(UserError, match="did you mean 'least_load'"):
         Fleet(fleet().limits, STEP, 1, "least_loaded")
     assert study.jobs_of_machine() >= 1
+
+
+class Steps(Fitted):
+    """Step times of any size, which no coefficients give."""
+
+    def __init__(self, seconds):
+        super().__init__(Coefficients(fixed=1.0))
+        self.seconds = seconds
+
+    def dense_seconds(self, tokens):
+        del tokens
+        return self.seconds
+
+
+@pytest.mark.parametrize(
+    ("seconds", "sentence"),
+    [
+        (1e-13, "a step of one decode takes less than 1e-12 s"),
+        (1e7, "a step of one decode takes 2305843 s or more"),
+        (1e300, "a step of one decode takes 2305843 s or more"),
+    ],
+)
+def test_steps_that_the_clock_cannot_tell_are_refused(seconds, sentence):
+    with pytest.raises(UserError, match=sentence):
+        Fleet(EngineLimits(num_gpu_blocks=100), Steps(seconds))

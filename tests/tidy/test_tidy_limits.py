@@ -12,7 +12,7 @@ FUNCTION_LINES_MAX = 70
 FILE_LINES_MAX = 400
 COLUMNS_MAX = 100
 CORE_LINES_MAX = 2020
-"""Of decide and engine: 2,000, and the protocol by which a draft stands on a live engine's blocks."""
+"""Of decide and engine: 2,000, and the protocol that sets a draft on a live engine's blocks."""
 
 IMPURE = {"asyncio", "datetime", "logging", "numpy", "os", "random", "secrets", "time", "uuid"}
 SAYS_NOTHING = {"manager", "helper", "util", "handler", "info"}

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
 from sojourn.catalog.facts import Gpu, Model
-from sojourn.errors import UserError, unknown
+from sojourn.errors import UserError, shown, unknown
+from sojourn.files import read_json, read_toml
 
+SIZE_MAX: Final = 10**9
+"""Most of anything that a model may have."""
+RATE_MIN: Final = 1e-9
+RATE_MAX: Final = 1e18
+"""Bounds of what a GPU does; a thousand times today's largest rate, and smaller than any use."""
+
+_SIZES: Final = ("layers", "hidden", "heads", "kv_heads", "head_dim", "intermediate", "vocab")
 _FP8_METHODS: Final = ("fp8", "fbgemm_fp8")
 _OTHER_ATTENTION: Final = ("kv_lora_rank", "linear_num_value_heads", "mamba_d_state", "layer_types")
 _QWEN3: Final = ("qwen3", "qwen3_moe")
@@ -33,7 +41,7 @@ def load_gpu(name: str) -> Gpu:
     """Return a GPU by its name or alias, or from the path of a TOML file with a GPU's fields."""
     if name.endswith(".toml"):
         path = Path(name)
-        return _gpu(path.stem, _toml(path), name)
+        return _gpu(path.stem, read_toml(path), name)
     table = _table("gpus.toml")
     for known, row in table.items():
         if name.lower() == known or name.lower() in row["aliases"]:
@@ -45,7 +53,7 @@ def load_model(name: str) -> Model:
     """Return a model by its name, or from the path of a Hugging Face config.json or a TOML file."""
     path = Path(name)
     if name.endswith(".toml"):
-        return _model(path.stem, _toml(path), name)
+        return _model(path.stem, read_toml(path), name)
     if name.endswith(".json"):
         return _from_config(path)
     if path.is_dir() and (path / "config.json").is_file():
@@ -62,32 +70,30 @@ def _table(file: str) -> dict[str, dict[str, Any]]:
     return tomllib.loads(text)
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {str(path)!r}: {error}") from error
-
-
-def _toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(_text(path))
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{str(path)!r} is not valid TOML: {error}") from error
-
-
 def _gpu(name: str, row: Mapping[str, Any], where: str) -> Gpu:
     values = {"aliases": [], "sources": {}, **row}
     checked = _checked(Gpu, name, values, where)
     for key, value in checked.items():
-        if isinstance(value, int | float) and value < 0:
-            raise UserError(f"{where}: {key} of {name!r} is {value}; it must be zero or more")
-        if key.endswith("_share") and not key.startswith("mixed_") and value == 0:
-            raise UserError(f"{where}: {key} of {name!r} is zero; it must be above zero")
-    for key in ("memory_bytes", "bandwidth_bytes_per_second", "flops_per_second"):
-        if not checked[key]:
-            raise UserError(f"{where}: {key} of {name!r} is zero; it must be above zero")
+        numbers = value if isinstance(value, tuple) else (value,)
+        for number in numbers:
+            if not isinstance(number, int | float):
+                continue
+            if not 0 <= number <= RATE_MAX:
+                raise UserError(
+                    f"{where}: {key} of {name!r} is {number:g}; it must be zero or more, "
+                    f"at most {RATE_MAX:g}"
+                )
+            if number < RATE_MIN and _divides(key):
+                said = f"{number:g}" if number else "zero"
+                raise UserError(f"{where}: {key} of {name!r} is {said}; it must be above zero")
     return Gpu(**checked)
+
+
+def _divides(key: str) -> bool:
+    """Return whether the cost model divides by a field; a GPU without fp8 has no rate for it."""
+    if key.startswith(("mixed_", "fp8_flops_per")):
+        return False
+    return key.endswith(("_share", "_sharpness", "_per_second")) or key == "memory_bytes"
 
 
 def _model(name: str, row: Mapping[str, Any], where: str) -> Model:
@@ -102,9 +108,12 @@ def _model(name: str, row: Mapping[str, Any], where: str) -> Model:
         "source": where,
     }
     model = Model(**_checked(Model, name, {**defaults, **row}, where))
-    for key in ("layers", "hidden", "heads", "kv_heads", "head_dim", "intermediate", "vocab"):
-        if getattr(model, key) < 1:
-            raise UserError(f"{where}: {key} of {name!r} must be at least 1")
+    for key in _SIZES:
+        if not 1 <= getattr(model, key) <= SIZE_MAX:
+            raise UserError(f"{where}: {key} of {name!r} must be from 1 to {SIZE_MAX}")
+    for key in ("max_positions", "experts", "experts_per_token"):
+        if not 0 <= getattr(model, key) <= SIZE_MAX:
+            raise UserError(f"{where}: {key} of {name!r} must be from 0 to {SIZE_MAX}")
     if model.heads % model.kv_heads:
         raise UserError(
             f"{where}: {name!r} has {model.heads} heads and {model.kv_heads} KV heads; "
@@ -145,15 +154,15 @@ def _typed(value: Any, wanted: str, what: str) -> Any:
         return value
     if wanted == "int" and isinstance(value, int):
         return value
-    if wanted == "float" and isinstance(value, int | float):
+    if wanted == "float" and isinstance(value, int | float) and abs(value) <= RATE_MAX:
         return float(value)
     if wanted == "tuple[str, ...]" and isinstance(value, list):
         return tuple(str(item) for item in value)
     if wanted.startswith("tuple[float") and isinstance(value, list) and len(value) == 3:
-        return tuple(float(item) for item in value)
+        return tuple(_typed(item, "float", what) for item in value)
     if wanted.startswith("Mapping") and isinstance(value, dict):
         return {str(key): str(item) for key, item in value.items()}
-    raise UserError(f"{what} must be {_WORDS[wanted]}, not {value!r}")
+    raise UserError(f"{what} must be {_WORDS[wanted]}, not {shown(value)}")
 
 
 _WORDS: Final = {
@@ -173,31 +182,31 @@ def _from_config(path: Path) -> Model:
     Raises UserError for attention that is not plain grouped-query attention (latent, linear,
     sliding-window layers) and for shared experts: the cost model has no terms for them.
     """
-    try:
-        config: dict[str, Any] = json.loads(_text(path))
-    except json.JSONDecodeError as error:
-        raise UserError(f"{str(path)!r} is not valid JSON: {error}") from error
-    config = config.get("text_config", config)
+    config = read_json(path)
+    if isinstance(config, dict):
+        config = config.get("text_config", config)
+    if not isinstance(config, dict):
+        raise UserError(f"{str(path)!r} is no JSON object: is it a Hugging Face config.json?")
     _refuse_unsupported(config, path)
     kind = str(config.get("model_type", ""))
-    experts = int(config.get("num_local_experts", config.get("num_experts", 0)) or 0)
-    need: Callable[[str], int] = lambda key: _whole(config, key, path)  # noqa: E731
+    whole = partial(_whole, config, path)
+    experts = whole("num_local_experts", 0) or whole("num_experts", 0)
     intermediate = "moe_intermediate_size" if "moe_intermediate_size" in config else ""
-    heads = need("num_attention_heads")
+    heads = whole("num_attention_heads", least=1)
     row = {
-        "layers": need("num_hidden_layers"),
-        "hidden": need("hidden_size"),
+        "layers": whole("num_hidden_layers"),
+        "hidden": whole("hidden_size"),
         "heads": heads,
-        "kv_heads": int(config.get("num_key_value_heads") or heads),
-        "head_dim": int(config.get("head_dim") or need("hidden_size") // heads),
-        "intermediate": need(intermediate or "intermediate_size"),
-        "vocab": need("vocab_size"),
-        "max_positions": int(config.get("max_position_embeddings") or 0),
-        "tie_word_embeddings": bool(config.get("tie_word_embeddings", False)),
-        "qkv_bias": kind in _BIASED or bool(config.get("attention_bias", False)),
+        "kv_heads": whole("num_key_value_heads", heads),
+        "head_dim": whole("head_dim", 0) or whole("hidden_size") // heads,
+        "intermediate": whole(intermediate or "intermediate_size"),
+        "vocab": whole("vocab_size"),
+        "max_positions": whole("max_position_embeddings", 0),
+        "tie_word_embeddings": _flag(config, path, "tie_word_embeddings"),
+        "qkv_bias": kind in _BIASED or _flag(config, path, "attention_bias"),
         "qk_norm": kind in _QWEN3,
         "experts": experts,
-        "experts_per_token": int(config.get("num_experts_per_tok") or 0) if experts else 0,
+        "experts_per_token": whole("num_experts_per_tok", 0) if experts else 0,
         "weight_bytes": _weight_bytes(config, path),
         "source": str(path),
     }
@@ -208,31 +217,54 @@ def _from_config(path: Path) -> Model:
 def _refuse_unsupported(config: Mapping[str, Any], path: Path) -> None:
     for key in _OTHER_ATTENTION:
         value = config.get(key)
-        if value and not (isinstance(value, list) and set(value) == {"full_attention"}):
+        plain = isinstance(value, list) and all(one == "full_attention" for one in value)
+        if value and not plain:
             raise UserError(
                 f"{str(path)!r} has {key!r}: only plain grouped-query attention over the whole "
                 "context is modelled, not latent, linear or sliding-window layers"
             )
     if config.get("sliding_window") and config.get("use_sliding_window", True):
         raise UserError(
-            f"{str(path)!r} has a sliding window of {config['sliding_window']} tokens, which is "
-            "not modelled: set sliding_window to null to price it as full attention"
+            f"{str(path)!r} has a sliding window ({shown(config['sliding_window'])} tokens), which "
+            "is not modelled: set sliding_window to null to price it as full attention"
         )
     if config.get("n_shared_experts") or config.get("shared_expert_intermediate_size"):
         raise UserError(f"{str(path)!r} has shared experts, which are not modelled")
 
 
-def _whole(config: Mapping[str, Any], key: str, path: Path) -> int:
+def _whole(
+    config: Mapping[str, Any], path: Path, key: str, default: int | None = None, least: int = 0
+) -> int:
+    """Return a whole number; one that is missing or null is the default, if there is one."""
     value = config.get(key)
-    if not isinstance(value, int) or isinstance(value, bool):
+    if value is None and default is not None:
+        return default
+    if value is None:
         raise UserError(f"{str(path)!r} lacks {key!r}: is it a Hugging Face config.json?")
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= SIZE_MAX:
+        raise UserError(
+            f"{str(path)!r}: {key} is {shown(value)}; it must be a whole number from {least} to "
+            f"{SIZE_MAX}"
+        )
     return value
+
+
+def _flag(config: Mapping[str, Any], path: Path, key: str) -> bool:
+    """Return a true or false; one that is missing or null is false."""
+    value = config.get(key)
+    if value is not None and not isinstance(value, bool):
+        raise UserError(f"{str(path)!r}: {key} is {shown(value)}; it must be true or false")
+    return bool(value)
 
 
 def _weight_bytes(config: Mapping[str, Any], path: Path) -> int:
     quantization = config.get("quantization_config")
     if not quantization:
         return 2
+    if not isinstance(quantization, dict):
+        raise UserError(
+            f"{str(path)!r}: quantization_config is {shown(quantization)}; it must be an object"
+        )
     method = str(quantization.get("quant_method", ""))
     if method in _FP8_METHODS:
         return 1

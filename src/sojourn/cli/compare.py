@@ -12,7 +12,16 @@ import typer
 
 from sojourn.cli import options as opt
 from sojourn.cli.engine import engine_flags, resolve_engine
-from sojourn.cli.experiment import Experiment, load_recipes, plan_tasks, prepare, print_limits
+from sojourn.cli.experiment import INTERRUPTED as INTERRUPTED
+from sojourn.cli.experiment import (
+    Experiment,
+    check_names,
+    load_recipes,
+    plan_tasks,
+    prepare,
+    print_limits,
+)
+from sojourn.cli.streams import console
 
 if TYPE_CHECKING:
     from sojourn.report import RunSummary
@@ -20,7 +29,6 @@ if TYPE_CHECKING:
 
 DEFAULT_RECIPES: Final = "vllm,vllm-v0,fastserve,slo-edf,vtc,srpt-clairvoyant"
 STOCK: Final = "vllm"
-INTERRUPTED: Final = 130
 
 
 EXAMPLES: Final = """\
@@ -42,8 +50,9 @@ Try:
 
 
 def compare(
+    context: typer.Context,
     source: opt.Trace,
-    model: opt.Model,
+    model: opt.Model = None,
     gpu: opt.Gpu = None,
     recipes: opt.Recipes = DEFAULT_RECIPES,
     stock_recipe: opt.Stock = STOCK,
@@ -85,19 +94,17 @@ def compare(
     names = opt.split_names("--recipes", recipes)
     factors = opt.load_texts(load, rate_scale, opt.DEFAULT_LOADS)
     outputs = {"--json": json, "--html": html, "--timeline": timeline}
-    opt.check_outputs(outputs, source)
+    opt.check_outputs(outputs, source, model, gpu, cost, stock_recipe, *names)
     opt.check_jobs(jobs)
     chosen = load_recipes(names, host, param or ())
     at = names.index(stock_recipe) if stock_recipe in names else None
     stock = load_recipes([stock_recipe], host, ())[0] if at is None else chosen[at]
+    check_names([*names, stock_recipe], [*chosen, stock])
     traffic = opt.Traffic(source, slo_class or (), format, limit, open_loop, seed, quiet)
     experiment = prepare(traffic, resolve_engine(flags, names), param or ())
     tasks, capacity = plan_tasks(experiment, chosen, factors, stock if rate_scale is None else None)
     study = _run(experiment, tasks, jobs)
-    _deliver(experiment, study, stock.name, capacity, outputs)
-    if timeline is not None and study.complete:
-        _write_timeline(experiment, tasks, study, timeline)
-    if not study.complete:
+    if not _deliver(experiment, tasks, study, stock.name, capacity, outputs):
         raise typer.Exit(INTERRUPTED)
 
 
@@ -120,11 +127,10 @@ def _run(experiment: Experiment, tasks: Sequence[Task], jobs: int | None) -> Stu
 @contextmanager
 def _bar(runs: int, quiet: bool) -> Iterator[Callable[[Task], None]]:
     """Show on a terminal how many runs have ended; yields what to call after each."""
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    console = Console(stderr=True)
-    if quiet or not console.is_terminal:
+    made = console(err=True)
+    if quiet or not made.is_terminal:
         yield lambda _: None
         return
     columns = (
@@ -133,19 +139,20 @@ def _bar(runs: int, quiet: bool) -> Iterator[Callable[[Task], None]]:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=made, transient=True) as progress:
         bar = progress.add_task("running", total=runs)
         yield lambda _: progress.advance(bar)
 
 
 def _deliver(
     experiment: Experiment,
+    tasks: Sequence[Task],
     study: Study[RunSummary],
     stock: str,
     capacity: float | None,
     outputs: Mapping[str, Path | None],
-) -> None:
-    """Print the verdict and tables and write JSON and page, of the runs that ended."""
+) -> bool:
+    """Write the files, print the verdict and tables; return whether nothing was interrupted."""
     from sojourn.report import (
         compare_document,
         judge,
@@ -163,12 +170,8 @@ def _deliver(
     document = compare_document(
         runs,
         verdict,
-        trace=experiment.trace,
-        model=experiment.model,
-        gpu=experiment.gpu,
-        seed=experiment.seed,
-        limits=experiment.limits,
         capacity_rps=capacity,
+        **experiment.about,
     )
     if not study.complete:
         document["complete"] = False
@@ -177,13 +180,20 @@ def _deliver(
         write_json(outputs["--json"], document)
     if outputs["--html"] is not None:
         write_html(outputs["--html"], document, runs, verdict)
-    print_comparison(runs, verdict)
+    complete, traced = study.complete, ""
+    if outputs["--timeline"] is not None and complete:
+        traced = _write_timeline(experiment, tasks, study, outputs["--timeline"])
+        complete = bool(traced)
+    print_comparison(runs, verdict, console())
     typer.echo()
     print_about(experiment, stock, capacity)
     if outputs["--json"] is not None:
         typer.echo(f"results: {outputs['--json']}")
     if outputs["--html"] is not None:
         typer.echo(f"page: {outputs['--html']}")
+    if traced:
+        typer.echo(traced)
+    return complete
 
 
 def print_about(experiment: Experiment, stock: str, capacity: float | None) -> None:
@@ -207,8 +217,11 @@ def slowest(tasks: Sequence[Task], runs: Sequence[RunSummary]) -> Task:
 
 def _write_timeline(
     experiment: Experiment, tasks: Sequence[Task], study: Study[RunSummary], path: Path
-) -> None:
-    """Run the slowest task again with tracing on and write its timeline."""
+) -> str:
+    """Run the slowest task again with tracing on, write its timeline and return what to say.
+
+    Nothing is written, and the text is empty, if Ctrl-C ends it.
+    """
     from sojourn.cli.experiment import status
     from sojourn.report import timeline
     from sojourn.report.units import at_load
@@ -219,9 +232,9 @@ def _write_timeline(
         record = run_task(experiment.workload, experiment.fleet, task, trace_states=True)
         if not record.complete:
             typer.echo("interrupted: no timeline was written", err=True)
-            raise typer.Exit(INTERRUPTED)
+            return ""
         timeline(record, path)
-    typer.echo(
+    return (
         f"timeline: {path} ({task.recipe.name} {at_load(task.load)}, the worst p99 of E2E; "
         "open it in ui.perfetto.dev)"
     )

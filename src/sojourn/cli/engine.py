@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from sojourn.cli.measured import engine_names, given_flags, with_measured
+from sojourn.cli.options import RANGES, check_range
 from sojourn.errors import UserError
 
 if TYPE_CHECKING:
@@ -21,14 +22,13 @@ SWAP_GB_PER_SECOND: Final = 25.0
 SWAP_GB_PER_SECOND_PCIE5: Final = 50.0
 PCIE5: Final = frozenset({"h100-sxm", "h200", "rtx-pro-6000"})
 """GPUs of the catalogue whose data sheet says PCIe 5.0 x16."""
-NO_GPU: Final = "not given"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineFlags:
     """The engine as asked for on the command line; None where the default depends on the rest."""
 
-    model: str
+    model: str | None
     gpu: str | None
     cost: Path | None
     host: str
@@ -44,11 +44,13 @@ class EngineFlags:
     route: str
     swap_space: float | None
     swap_bandwidth: float | None
+    given: frozenset[str] = frozenset()
 
 
 def engine_flags(values: Mapping[str, Any]) -> EngineFlags:
     """Return the flags among a command's values by parameter name."""
-    return EngineFlags(**{field.name: values[field.name] for field in fields(EngineFlags)})
+    names = [field.name for field in fields(EngineFlags) if field.name != "given"]
+    return EngineFlags(**{name: values[name] for name in names}, given=given_flags(values))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +86,16 @@ def resolve_engine(flags: EngineFlags, recipes: Sequence[str] = ()) -> Engine:
 
     if flags.host not in HOSTS:
         raise unknown("host", flags.host, HOSTS)
-    if flags.replicas < 1:
-        raise UserError(f"--replicas is {flags.replicas}; it must be at least 1")
-    model = load_model(flags.model)
+    for name in RANGES:
+        if hasattr(flags, name):
+            check_range(name, getattr(flags, name))
+    flags, notices = with_measured(flags, flags.given)
+    model = None if flags.model is None else load_model(flags.model)
     gpu = None if flags.gpu is None else load_gpu(flags.gpu)
     if gpu is None and flags.cost is None:
         raise UserError("give --gpu, such as --gpu h100-sxm, or --cost with fitted coefficients")
     cost, source = _cost(flags, model, gpu)
     blocks = _blocks(flags, model, gpu)
-    notices: list[str] = []
     # vLLM keeps one block for padding, which no request can use.
     usable = blocks - 1
     model_len = _model_len(flags, model, usable * flags.block_size, notices)
@@ -126,35 +129,36 @@ def resolve_engine(flags: EngineFlags, recipes: Sequence[str] = ()) -> Engine:
         **swap,
         "cost": source,
     }
-    return Engine(fleet, model.name, gpu.name if gpu else NO_GPU, resolved, tuple(notices))
+    names = engine_names(flags, model, gpu)
+    return Engine(fleet, *names, resolved, tuple(notices))
 
 
-def _cost(flags: EngineFlags, model: Model, gpu: Gpu | None) -> tuple[Roofline | Fitted, str]:
+def _cost(
+    flags: EngineFlags, model: Model | None, gpu: Gpu | None
+) -> tuple[Roofline | Fitted, str]:
     """Return the step times and where they come from."""
     from sojourn.cost import Floor, Roofline, load_fitted
 
-    if flags.cost is not None:
-        floor = None if gpu is None else Floor(model, gpu, flags.tensor_parallel_size)
-        return load_fitted(flags.cost, floor), f"fitted: {flags.cost.name}"
-    assert gpu is not None, "without a GPU there are fitted coefficients"
-    return Roofline(model, gpu, flags.tensor_parallel_size), "roofline, asynchronous scheduling"
+    try:
+        if flags.cost is not None:
+            floor = None
+            if model is not None and gpu is not None:
+                floor = Floor(model, gpu, flags.tensor_parallel_size)
+            return load_fitted(flags.cost, floor), f"fitted: {flags.cost.name}"
+        assert model is not None and gpu is not None, "both, or fitted coefficients"  # noqa: PT018
+        return Roofline(model, gpu, flags.tensor_parallel_size), "roofline, asynchronous scheduling"
+    except OverflowError:
+        what = f"coefficients of {str(flags.cost)!r}" if flags.cost else f"rates of {flags.gpu!r}"
+        raise UserError(f"the {what} give times beyond any clock: are they in seconds?") from None
 
 
-def _blocks(flags: EngineFlags, model: Model, gpu: Gpu | None) -> int:
+def _blocks(flags: EngineFlags, model: Model | None, gpu: Gpu | None) -> int:
     """Return the number of KV blocks as vLLM counts them."""
     from sojourn.cost import kv_blocks
 
-    if flags.block_size < 1:
-        raise UserError(f"--block-size is {flags.block_size}; it must be at least 1")
-    given = flags.num_gpu_blocks_override
-    if given is not None:
-        if given < 2:
-            raise UserError(
-                f"--num-gpu-blocks-override is {given}; it must be at least 2, since vLLM keeps "
-                "one block for itself"
-            )
-        return given
-    if gpu is None:
+    if flags.num_gpu_blocks_override is not None:
+        return flags.num_gpu_blocks_override
+    if gpu is None or model is None:
         raise UserError(
             "without --gpu the KV cache's size is unknown: give --num-gpu-blocks-override, the "
             "number that vLLM logs at start-up"
@@ -192,8 +196,11 @@ def _note_server_defaults(
     )
 
 
-def _model_len(flags: EngineFlags, model: Model, capacity: int, notices: list[str]) -> int:
+def _model_len(flags: EngineFlags, model: Model | None, capacity: int, notices: list[str]) -> int:
     """Return the longest request; the model's own length is cut to the KV cache."""
+    if model is None:
+        assert flags.max_model_len is not None, "the measured engine's, or given"
+        return flags.max_model_len
     longest = model.max_positions or capacity
     if flags.max_model_len is not None:
         if flags.max_model_len > longest:
@@ -211,18 +218,15 @@ def _model_len(flags: EngineFlags, model: Model, capacity: int, notices: list[st
 
 
 def _swap(
-    flags: EngineFlags, model: Model, gpu: Gpu | None, notices: list[str]
+    flags: EngineFlags, model: Model | None, gpu: Gpu | None, notices: list[str]
 ) -> tuple[dict[str, Any], int, float]:
     """Return the limits of swapping, its blocks, and the seconds to copy one."""
     for name, value in (("space", flags.swap_space), ("bandwidth", flags.swap_bandwidth)):
-        if value is None:
-            continue
-        if not isfinite(value) or value <= 0:
-            raise UserError(f"--swap-{name} is {value:g}; it must be above zero")
-        if flags.host != "ideal":
+        if value is not None and flags.host != "ideal":
             notices.append(f"--swap-{name} has no effect: host {flags.host!r} does not swap")
     if flags.host != "ideal":
         return {"swap_space_gib": 0, "swap_gb_per_second": None}, 0, 0.0
+    assert model is not None, "only with a model's facts"
     space = flags.swap_space or SWAP_SPACE_GIB
     fast = gpu is not None and gpu.name in PCIE5
     rate = flags.swap_bandwidth or (SWAP_GB_PER_SECOND_PCIE5 if fast else SWAP_GB_PER_SECOND)

@@ -11,6 +11,8 @@ import typer
 
 from sojourn.cli.engine import Engine
 from sojourn.cli.options import Traffic
+from sojourn.cli.streams import console, plain
+from sojourn.errors import UserError
 
 if TYPE_CHECKING:
     from sojourn.recipes import Recipe
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from sojourn.steplog.record import SloClass
     from sojourn.trace import Trace
 
+INTERRUPTED: Final = 130
 CAPACITY_FRACTIONS: Final = "fractions of the capacity"
 RATE_FACTORS: Final = "factors on the trace's own rate"
 
@@ -49,6 +52,18 @@ class Experiment:
     limits: dict[str, Any]
     notices: list[str]
     quiet: bool
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What a document of results says of the experiment."""
+        return {
+            "trace": self.trace,
+            "model": self.model,
+            "gpu": self.gpu,
+            "seed": self.seed,
+            "limits": self.limits,
+            "notes": self.notices,
+        }
 
     def tell(self) -> None:
         """Print the notices on standard error."""
@@ -177,10 +192,27 @@ def load_recipes(names: Sequence[str], host: str, params: Sequence[str]) -> list
     from sojourn.recipes.load import parse_overrides
 
     recipes = [load_recipe(name, host) for name in names]
+    check_names(names, recipes)
     if not params:
         return recipes
     overrides = parse_overrides(params, recipes)
     return [load_recipe(name, host, overrides) for name in names]
+
+
+def check_names(given: Sequence[str], recipes: Sequence[Recipe]) -> None:
+    """Refuse recipes that a report could not tell apart.
+
+    Raises:
+        UserError: Naming two that have one name.
+    """
+    seen: dict[str, str] = {}
+    for text, recipe in zip(given, recipes, strict=True):
+        other = seen.setdefault(recipe.name, text)
+        if other != text:
+            raise UserError(
+                f"recipes {other!r} and {text!r} would both be called {recipe.name!r}: rename one "
+                "of the files"
+            )
 
 
 def plan_tasks(
@@ -197,12 +229,15 @@ def plan_tasks(
         factors: Fractions of the capacity of `stock`, or factors on the trace's rate.
         stock: The recipe whose capacity loads are fractions of; None scales the trace's rate.
     """
+    from sojourn.report.units import RateFactor
     from sojourn.sim.study import Task
 
     if stock is None:
         experiment.limits["loads_are"] = RATE_FACTORS
         # A single run at the trace's own rate is "as traced"; other factors must be told apart.
-        loads: list[float | None] = [None] if list(factors) == [1.0] else list(factors)
+        loads: list[float | None] = [RateFactor(factor) for factor in factors]
+        if list(factors) == [1.0]:
+            loads = [None]
         scales = list(factors)
         found = None
     else:
@@ -225,7 +260,10 @@ def measure_capacity(experiment: Experiment, stock: Recipe) -> Capacity:
     from sojourn.sim.capacity import capacity
 
     setup = experiment.fleet.setup(stock)
-    with status(f"measuring the capacity of {stock.name}", experiment.quiet) as tell:
+    with (
+        status(f"measuring the capacity of {stock.name}", experiment.quiet) as tell,
+        told_of_interrupts(f"while the capacity of {stock.name} was measured"),
+    ):
 
         def told(probe: Probe) -> None:
             grows = "too high" if probe.grows else "sustained"
@@ -240,6 +278,16 @@ def measure_capacity(experiment: Experiment, stock: Recipe) -> Capacity:
     return found
 
 
+@contextmanager
+def told_of_interrupts(when: str) -> Iterator[None]:
+    """Say what Ctrl-C cut off where nothing has come out yet, and end the command."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(f"interrupted {when}: nothing had run, and nothing is reported", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+
+
 def capacity_sentence(name: str, found: Capacity) -> str:
     """Return a sentence on a capacity."""
     return (
@@ -251,14 +299,12 @@ def capacity_sentence(name: str, found: Capacity) -> str:
 @contextmanager
 def status(text: str, quiet: bool) -> Iterator[Any]:
     """Show on a terminal that work is going on; yields a function that changes the text."""
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    if quiet or not console.is_terminal:
+    made = console(err=True)
+    if quiet or not made.is_terminal:
         yield lambda _: None
         return
-    with console.status(text) as shown:
-        yield shown.update
+    with made.status(plain(text)) as shown:
+        yield lambda text: shown.update(plain(text))
 
 
 def print_limits(limits: dict[str, Any]) -> None:

@@ -10,7 +10,20 @@ from typing import Annotated, Final
 import typer
 
 from sojourn import __version__
-from sojourn.cli import compare, policies, recipes, simulate, trace
+from sojourn.cli import (
+    calibrate,
+    catalog,
+    compare,
+    mode,
+    policies,
+    recipes,
+    replay,
+    report,
+    serve,
+    simulate,
+    trace,
+)
+from sojourn.cli.streams import guarded
 from sojourn.errors import UserError
 
 USER_ERROR: Final = 2
@@ -65,14 +78,23 @@ def _options(
 VERBS: Final[tuple[tuple[Callable[..., None], str], ...]] = (
     (compare.compare, compare.EXAMPLES),
     (simulate.simulate, simulate.EXAMPLES),
+    (calibrate.calibrate, calibrate.EXAMPLES),
+    (replay.replay, replay.EXAMPLES),
+    (report.report, report.EXAMPLES),
     (recipes.recipes, recipes.EXAMPLES),
     (policies.policies, policies.EXAMPLES),
+    (catalog.catalog, catalog.EXAMPLES),
+    (mode.mode, mode.EXAMPLES),
 )
 for verb, examples in VERBS:
     app.command(help=_page(verb.__doc__, examples))(verb)
+app.command(help=_page(serve.serve.__doc__, serve.EXAMPLES), context_settings=serve.SETTINGS)(
+    serve.serve
+)
 app.add_typer(trace.app, name="trace")
 
 
+@guarded
 def main(words: Sequence[str]) -> int:
     """Run a command line and return its exit code.
 

@@ -10,7 +10,9 @@ from typing import Annotated, Final
 
 import typer
 
-from sojourn.errors import UserError
+from sojourn.cli import completion
+from sojourn.cli.outputs import check_outputs as check_outputs
+from sojourn.errors import UserError, shown
 
 DEFAULT_LOADS: Final = "0.7,0.9,1.1"
 
@@ -62,11 +64,16 @@ Recipes = Annotated[
         "--recipes",
         help="Recipes, separated by commas; see `sojourn recipes`. NAME@1024x8192 runs one with "
         "1,024 seats and 8,192 tokens per step; of several stock rows the best stands for stock.",
+        autocompletion=completion.recipe_list,
     ),
 ]
 Stock = Annotated[
     str,
-    typer.Option("--stock-recipe", help="The recipe that others are held against."),
+    typer.Option(
+        "--stock-recipe",
+        help="The recipe that others are held against.",
+        autocompletion=completion.recipe,
+    ),
 ]
 Load = Annotated[
     str | None,
@@ -88,20 +95,28 @@ Jobs = Annotated[
     typer.Option("--jobs", "-j", help="Processes; all processors if left out and worth it."),
 ]
 Model = Annotated[
-    str,
-    typer.Option("--model", help="A model of the catalogue, or the path of a config.json."),
+    str | None,
+    typer.Option(
+        "--model",
+        help="A model of `sojourn catalog`, or the path of a config.json.",
+        autocompletion=completion.models,
+    ),
 ]
 Gpu = Annotated[
     str | None,
-    typer.Option("--gpu", help="A GPU of the catalogue, or the path of a TOML file."),
+    typer.Option(
+        "--gpu",
+        help="A GPU of `sojourn catalog`, or the path of a TOML file.",
+        autocompletion=completion.gpus,
+    ),
 ]
 Cost = Annotated[
     Path | None,
     typer.Option(
         "--cost",
         metavar="FILE.toml",
-        help="Fitted step-time coefficients instead of the roofline; without --gpu also give "
-        "--num-gpu-blocks-override.",
+        help="Fitted step-time coefficients instead of the roofline. A file that `sojourn "
+        "calibrate` wrote needs no --model and --gpu: limits that are not given are its engine's.",
     ),
 ]
 Host = Annotated[
@@ -109,6 +124,7 @@ Host = Annotated[
     typer.Option(
         "--host",
         help="vllm: what stock vLLM lets a scheduler do; ideal: also swap KV to host memory.",
+        autocompletion=completion.hosts,
     ),
 ]
 Params = Annotated[
@@ -187,6 +203,7 @@ Router = Annotated[
     typer.Option(
         "--route",
         help="round_robin or least_load.",
+        autocompletion=completion.routers,
     ),
 ]
 SwapSpace = Annotated[
@@ -251,10 +268,44 @@ class Traffic:
     quiet: bool
 
 
+COUNT_MAX: Final = 10**9
+"""Most of anything that is counted: what no engine of today comes near."""
+RANGES: Final[dict[str, tuple[float, float]]] = {
+    "jobs": (1, 4096),
+    "replicas": (1, 4096),
+    "max_num_seqs": (1, 10**6),
+    "max_num_batched_tokens": (1, COUNT_MAX),
+    "max_model_len": (1, COUNT_MAX),
+    "block_size": (1, 10**6),
+    "num_gpu_blocks_override": (2, COUNT_MAX),
+    "seed": (0, 2**63 - 1),
+    "swap_space": (1e-6, 1e6),
+    "swap_bandwidth": (1e-3, 1e6),
+    "load": (1e-6, 1e6),
+    "rate_scale": (1e-9, 1e9),
+}
+"""The least and the most that each number may be, by the name of its option."""
+
+
 def check_jobs(jobs: int | None) -> None:
-    """Refuse a number of processes below one."""
-    if jobs is not None and jobs < 1:
-        raise UserError(f"--jobs is {jobs}; it must be at least 1")
+    """Refuse a number of processes that no machine runs."""
+    check_range("jobs", jobs)
+
+
+def check_range(name: str, value: float | None) -> None:
+    """Refuse a number that nothing could be simulated with.
+
+    Raises:
+        UserError: Naming the option, the value and what is allowed.
+    """
+    if value is None:
+        return
+    flag, (least, most) = "--" + name.replace("_", "-"), RANGES[name]
+    if not value >= least:
+        above = "above zero" if value <= 0 < least < 1 else f"at least {least:g}"
+        raise UserError(f"{flag} is {value:g}; it must be {above}")
+    if value > most:
+        raise UserError(f"{flag} is {shown(value)}; it must be at most {most:.10g}")
 
 
 def split_names(flag: str, text: str) -> tuple[str, ...]:
@@ -291,50 +342,9 @@ def split_factors(flag: str, text: str) -> tuple[float, ...]:
             )
         if number in numbers:
             raise UserError(f"{flag} gives {number:g} twice")
+        check_range(flag.strip("-").replace("-", "_"), number)
         numbers.append(number)
     return tuple(numbers)
-
-
-def check_outputs(outputs: dict[str, Path | None], source: str) -> None:
-    """Refuse output files that could not be written, before any long work.
-
-    Args:
-        outputs: The path of each flag; None where it was not given.
-        source: Path of the trace, which no output may replace.
-
-    Raises:
-        UserError: Naming the flag.
-    """
-    seen: dict[Path, str] = {}
-    for flag, path in outputs.items():
-        if path is None:
-            continue
-        if path.is_dir():
-            raise UserError(f"{flag} {str(path)!r} is a directory; name a file")
-        if not path.parent.is_dir():
-            raise UserError(f"{flag} {str(path)!r}: the directory does not exist; make it first")
-        resolved = path.resolve()
-        if resolved in seen:
-            raise UserError(f"{seen[resolved]} and {flag} are the same file, {str(path)!r}")
-        if resolved == Path(source).resolve():
-            raise UserError(f"{flag} {str(path)!r} is the trace itself; name another file")
-        seen[resolved] = flag
-        _check_writable(flag, path)
-
-
-def _check_writable(flag: str, path: Path) -> None:
-    """Try the folder, since rights alone do not tell of a read-only file system."""
-    from tempfile import TemporaryFile
-
-    special = path.exists() and not path.is_file()
-    if special and flag in ("--json", "--html"):
-        return  # a pipe or a terminal is written to as it stands
-    try:
-        if special:
-            raise OSError("it is neither a file nor new")
-        TemporaryFile(dir=path.parent).close()
-    except OSError as error:
-        raise UserError(f"{flag}: cannot write {str(path)!r}: {error.strerror or error}") from error
 
 
 def load_texts(load: str | None, rate_scale: str | None, default: str | None) -> Sequence[float]:

@@ -12,6 +12,8 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from sojourn.cli.streams import console
+
 LINES: Final = ("Source", "Reads", "Memory", "Needs", "Deviations", "Fails when")
 """What the docstring of a policy's module says, each from a line of its own."""
 
@@ -194,7 +196,6 @@ def _print_page(page: PolicyPage) -> None:
 
 def _print_table(pages: list[PolicyPage]) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -213,10 +214,7 @@ def _print_table(pages: list[PolicyPage]) -> None:
         )
         table.add_row(*(Text(cell) for cell in cells), style=None if page.deployable else "dim")
         latest = page.slot
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=120)
-    console.print(table)
+    console().print(table)
     typer.echo(
         "\n`sojourn policies NAME` prints a policy's source, memory, needs, deviations, when it "
         "fails, and its parameters."

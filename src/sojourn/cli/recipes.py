@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from sojourn.cli import completion
+from sojourn.cli.streams import console
+
 if TYPE_CHECKING:
     from sojourn.recipes import Recipe
 
@@ -24,10 +27,19 @@ Try:
 def recipes(
     name: Annotated[
         str | None,
-        typer.Argument(help="A recipe, or a TOML file, to show in full.", show_default=False),
+        typer.Argument(
+            help="A recipe, or a TOML file, to show in full.",
+            show_default=False,
+            autocompletion=completion.recipe,
+        ),
     ] = None,
     host: Annotated[
-        str, typer.Option("--host", help="What it would run on: vllm or ideal.")
+        str,
+        typer.Option(
+            "--host",
+            help="What it would run on: vllm or ideal.",
+            autocompletion=completion.hosts,
+        ),
     ] = "vllm",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -96,7 +108,6 @@ def _print_page(recipe: Recipe, host: str) -> None:
 
 def _print_table(found: list[Recipe]) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -114,8 +125,5 @@ def _print_table(found: list[Recipe]) -> None:
             filled,
         )
         table.add_row(*(Text(cell) for cell in cells), style=None if recipe.deployable else "dim")
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=120)
-    console.print(table)
+    console().print(table)
     typer.echo("\n`sojourn recipes NAME` prints a recipe's parameters and what it needs.")

@@ -8,18 +8,34 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from sojourn.cli import completion
 from sojourn.cli import options as opt
-from sojourn.cli.compare import INTERRUPTED, STOCK, print_about
+from sojourn.cli.compare import STOCK, print_about
 from sojourn.cli.engine import engine_flags, resolve_engine
-from sojourn.cli.experiment import Experiment, load_recipes, plan_tasks, prepare, status
+from sojourn.cli.experiment import (
+    INTERRUPTED,
+    Experiment,
+    check_names,
+    load_recipes,
+    plan_tasks,
+    prepare,
+    status,
+)
+from sojourn.cli.streams import console
 from sojourn.errors import UserError
+from sojourn.files import replacing
 
 if TYPE_CHECKING:
     from sojourn.report import RunSummary
     from sojourn.steplog.record import RunRecord
 
 RecipeName = Annotated[
-    str, typer.Option("--recipe", help="A recipe; see `sojourn recipes`, or a TOML file.")
+    str,
+    typer.Option(
+        "--recipe",
+        help="A recipe; see `sojourn recipes`, or a TOML file.",
+        autocompletion=completion.recipe,
+    ),
 ]
 StepLogFile = Annotated[
     Path | None,
@@ -44,8 +60,9 @@ Try:
 
 
 def simulate(
+    context: typer.Context,
     source: opt.Trace,
-    model: opt.Model,
+    model: opt.Model = None,
     gpu: opt.Gpu = None,
     recipe: RecipeName = STOCK,
     stock_recipe: opt.Stock = STOCK,
@@ -86,9 +103,10 @@ def simulate(
     if len(factors) > 1:
         raise UserError("simulate runs at one rate; `sojourn compare` takes several")
     outputs = {"--json": json, "--html": html, "--timeline": timeline, "--step-log": step_log}
-    opt.check_outputs(outputs, source)
+    opt.check_outputs(outputs, source, model, gpu, cost, stock_recipe, recipe)
     chosen = load_recipes([recipe], host, param or ())
     stock = chosen[0] if recipe == stock_recipe else load_recipes([stock_recipe], host, ())[0]
+    check_names([recipe, stock_recipe], [chosen[0], stock])
     traffic = opt.Traffic(source, slo_class or (), format, limit, open_loop, seed, quiet)
     experiment = prepare(traffic, resolve_engine(flags), param or ())
     tasks, capacity = plan_tasks(experiment, chosen, factors, None if load is None else stock)
@@ -109,7 +127,7 @@ def _deliver(
     capacity: float | None,
     outputs: Mapping[str, Path | None],
 ) -> None:
-    """Print the run's rows and write its files."""
+    """Write the run's files and print its rows."""
     from sojourn.report import (
         compare_document,
         judge,
@@ -123,53 +141,50 @@ def _deliver(
     if not record.complete:
         typer.echo("interrupted: what had happened until then is reported", err=True)
     runs = [summarise(record, seed=experiment.seed)]
-    _print_run(runs[0])
-    print_about(experiment, stock, capacity)
     verdict = judge(runs, stock=stock, seed=experiment.seed)
     document = compare_document(
         runs,
         verdict,
-        trace=experiment.trace,
-        model=experiment.model,
-        gpu=experiment.gpu,
-        seed=experiment.seed,
-        limits=experiment.limits,
         capacity_rps=capacity,
+        **experiment.about,
     )
     if not record.complete:
         document["complete"] = False
+    # Files first: a terminal that goes away must not cost the results.
+    told = []
     path = outputs["--json"]
     if path is not None:
         write_json(path, document)
-        typer.echo(f"results: {path}")
+        told.append(f"results: {path}")
     path = outputs["--html"]
     if path is not None:
         write_html(path, document, runs, verdict)
-        typer.echo(f"page: {path}")
+        told.append(f"page: {path}")
     path = outputs["--timeline"]
     if path is not None:
         timeline(record, path)
-        typer.echo(f"timeline: {path} (open it in ui.perfetto.dev)")
+        told.append(f"timeline: {path} (open it in ui.perfetto.dev)")
     path = outputs["--step-log"]
     if path is not None:
         about = (experiment.trace, experiment.model, experiment.gpu, experiment.seed)
-        write_steplog(path, record, Source(*about, experiment.limits))
-        typer.echo(f"step log: {path}")
+        with replacing(path) as part:
+            write_steplog(part, record, Source(*about, experiment.limits))
+        told.append(f"step log: {path}")
+    _print_run(runs[0])
+    print_about(experiment, stock, capacity)
+    for line in told:
+        typer.echo(line)
 
 
 def _print_run(run: RunSummary) -> None:
     """Print what its requests missed and its row of each table."""
-    from rich.console import Console
-
     from sojourn.report.reasons import what_it_missed
-    from sojourn.report.table import WIDTH_PLAIN, tables
+    from sojourn.report.table import tables
 
     sentence = what_it_missed(run.row)
     typer.echo(sentence[0].upper() + sentence[1:])
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=WIDTH_PLAIN)
+    made = console()
     for table in tables([run.row]):
         typer.echo()
-        console.print(table, crop=False)
+        made.print(table, crop=False)
     typer.echo()

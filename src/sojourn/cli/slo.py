@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import isfinite
+from math import inf, isfinite
 from typing import TYPE_CHECKING, Final
 
 from sojourn.errors import UserError, unknown
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from sojourn.steplog.record import SloClass
 
 BOUNDS: Final = {"ttft": "ttft_seconds", "tpot": "tpot_seconds", "e2e": "e2e_seconds"}
+SHARE_MIN: Final = 1e-6
 KEYS: Final = ("share", *BOUNDS)
 EXAMPLE: Final = "--slo-class interactive:share=0.7,ttft=0.5,tpot=0.05"
 DEFAULT: Final = "default:ttft=2,tpot=0.1"
@@ -98,13 +99,20 @@ def _parse(text: str) -> _Given:
 
 
 def _number(text: str, key: str, value: str) -> float:
+    from sojourn.decide.clock import to_seconds
+    from sojourn.sim.workload import LONGEST_SECONDS
+
     try:
         number = float(value)
     except ValueError:
         number = float("nan")
+    unit = "a share" if key == "share" else "seconds"
     if not isfinite(number) or number <= 0:
-        unit = "a share" if key == "share" else "seconds"
         raise UserError(
             f"--slo-class {text!r}: {key} is {value!r}; it must be a number above zero, in {unit}"
         )
+    least, most = (SHARE_MIN, inf) if key == "share" else (to_seconds(1), LONGEST_SECONDS)
+    if not least <= number <= most:
+        said = f"at least {least:g}" if number < least else f"at most {most}"
+        raise UserError(f"--slo-class {text!r}: {key} is {value!r}; it must be {said}, in {unit}")
     return number

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from sojourn.cli.streams import console, plain
+
 if TYPE_CHECKING:
     from sojourn.trace import GenerateSpec, Trace
 
@@ -230,7 +232,7 @@ def _generate(spec: Path | None, output: Path | None, given: dict[str, Any], for
 
     if output is None:
         raise UserError("say where to write: -o FILE.parquet")
-    check_target(output, overwrite=force)
+    check_target(output, overwrite=force, sources=() if spec is None else [spec])
     if spec is None:
         plan = spec_of_flags(given, name=output.stem)
     elif given:
@@ -238,6 +240,9 @@ def _generate(spec: Path | None, output: Path | None, given: dict[str, Any], for
         raise UserError(f"{spec}: the spec says everything; --{flag} cannot be given beside it")
     else:
         plan = load_spec(spec)
+    drawn = [one.lengths_from for one in plan.tenants if one.lengths_from]
+    tables = [plan.servegen.windows, plan.servegen.quantiles] if plan.servegen else []
+    check_target(output, overwrite=force, sources=[*drawn, *tables])
     with _busy("generating"):
         trace = generate_trace(plan)
         lost = write_trace(trace, output, overwrite=force)
@@ -319,7 +324,6 @@ _LATER: Final = "later_turns_without_arrival"
 
 
 def _print_table(trace: Trace, stats: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title=trace.name, title_justify="left", show_header=False)
@@ -336,7 +340,7 @@ def _print_table(trace: Trace, stats: dict[str, Any]) -> None:
     for label, key in (("Models", "models"), ("SLO classes", "slo_classes")):
         if stats[key]:
             table.add_row(label, str(len(stats[key])), ", ".join(stats[key]))
-    Console().print(table)
+    console().print(table)
     _print_notices(trace.notices)
 
 
@@ -353,7 +357,5 @@ def _print_notices(notices: tuple[str, ...]) -> None:
 @contextmanager
 def _busy(text: str) -> Iterator[None]:
     """Show on a terminal that work is going on."""
-    from rich.console import Console
-
-    with Console(stderr=True).status(text):
+    with console(err=True).status(plain(text)):
         yield

@@ -1,6 +1,12 @@
 """How long a step takes and how much KV memory there is."""
 
-from sojourn.cost.fitted import Coefficients, Fitted, load_fitted
+from sojourn.cost.coefficient_file import (
+    CoefficientFile,
+    MeasuredEngine,
+    load_coefficients,
+    load_fitted,
+)
+from sojourn.cost.fitted import Coefficients, Fitted
 from sojourn.cost.floor import Floor, check_floor
 from sojourn.cost.linear import LinearStep
 from sojourn.cost.memory import kv_blocks
@@ -9,13 +15,16 @@ from sojourn.cost.roofline import OVERLAPPED, SYNCHRONOUS, Host, Roofline
 __all__ = [
     "OVERLAPPED",
     "SYNCHRONOUS",
+    "CoefficientFile",
     "Coefficients",
     "Fitted",
     "Floor",
     "Host",
     "LinearStep",
+    "MeasuredEngine",
     "Roofline",
     "check_floor",
     "kv_blocks",
+    "load_coefficients",
     "load_fitted",
 ]

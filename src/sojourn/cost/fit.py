@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from sojourn.cost.fitted import Coefficients, Fitted
+from sojourn.cost.fitted import SCALARS, Coefficients, Fitted
 from sojourn.decide.clock import to_seconds
 from sojourn.errors import UserError
 
@@ -63,15 +63,14 @@ def fit(rows: Sequence[Measured]) -> Fit:
     seconds = np.array([row.seconds for row in rows], dtype=np.float64)
     terms = np.array([_terms(row) for row in rows], dtype=np.float64)
     values = non_negative(terms / seconds[:, None], np.ones(len(rows)))
-    names = [field.name for field in fields(Coefficients)]
-    coefficients = Coefficients(**dict(zip(names, map(float, values), strict=True)))
+    coefficients = named(values)
     cost = Fitted(coefficients)
     residuals = tuple(to_seconds(cost.step(*row[:6])) / row.seconds - 1.0 for row in rows)
     return Fit(coefficients, residuals)
 
 
 def _terms(row: Measured) -> tuple[float, ...]:
-    """Return what each coefficient multiplies, in the order of `Coefficients`' fields."""
+    """Return what each coefficient multiplies, in the order of `SCALARS`."""
     mixed = row.tokens > 0 and row.decodes > 0
     return (
         1.0,
@@ -84,6 +83,29 @@ def _terms(row: Measured) -> tuple[float, ...]:
         row.context if mixed else 0.0,
         row.tokens * row.decodes if mixed else 0.0,
     )
+
+
+def named(values: Matrix, bounds: tuple[int, ...] = ()) -> Coefficients:
+    """Return coefficients from their values: those of `SCALARS`, then the prices of tokens."""
+    numbers: list[Any] = values.tolist()
+    scalars = dict(zip(SCALARS, numbers[: len(SCALARS)], strict=True))
+    prices = tuple(numbers[len(SCALARS) :])
+    return Coefficients(**scalars, dense_until=bounds, dense_token=prices)
+
+
+def weighted(terms: Matrix, target: Matrix, weights: Matrix) -> Matrix:
+    """Return x >= 0 that minimises the weighted sum of squares of terms @ x - target.
+
+    The rows are first folded into a triangle of as many rows as columns, which has the same
+    solutions, so that the search costs the same for a million rows as for ten.
+    """
+    root = np.sqrt(weights)
+    both = np.column_stack([terms, target]) * root[:, None]
+    height = float(np.linalg.norm(both[:, -1]))
+    if not height:
+        return np.zeros(terms.shape[1])
+    triangle: Matrix = np.asarray(np.linalg.qr(both / height, mode="r"))
+    return non_negative(triangle[:, :-1], triangle[:, -1])
 
 
 def non_negative(terms: Matrix, target: Matrix) -> Matrix:

@@ -48,9 +48,7 @@ class StepDraft:
     carry_out: Callable[[Action], None]
     join: Callable[[Request], None]
 
-    def __init__(
-        self, machine: Machine, pool: Blocks, host: HostMemory, phases: list[int]
-    ) -> None:
+    def __init__(self, machine: Machine, pool: Blocks, host: HostMemory, phases: list[int]) -> None:
         self.machine = machine
         self.pool = pool
         self.host = host
@@ -129,6 +127,9 @@ class StepDraft:
         if self.seats <= 0:
             return Refusal.SEAT
         found = self.pool.admit(request, tokens, self._reserve())
+        while found < 0 and self.machine.held and not self.machine.seated:
+            self._press(request)  # nobody runs: what is held for later gives way
+            found = self.pool.admit(request, tokens, self._reserve())
         if found < 0:
             return self._block()
         request.computed = found

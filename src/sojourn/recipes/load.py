@@ -6,13 +6,16 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from importlib import resources
+from math import isfinite
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+from sojourn.decide.clock import NEVER, SECOND, to_seconds
 from sojourn.decide.machine import Policies
 from sojourn.decide.needs import Need
 from sojourn.decide.slots import Services
-from sojourn.errors import UserError, unknown
+from sojourn.errors import UserError, shown, unknown
+from sojourn.files import read_toml
 from sojourn.policies.tables import REPLICA_SLOTS, SLOTS
 from sojourn.recipes.hosts import HOSTS, VLLM, check
 
@@ -24,6 +27,14 @@ DEFAULTS: Final = {
     "victim": "last_in",
     "retain": "lru",
 }
+SECONDS_MIN: Final = to_seconds(1)
+SECONDS_MAX: Final = NEVER // 2 // SECOND
+"""Times beyond these bounds do not fit the clock."""
+COUNT_MAX: Final = 2**31 - 1
+NUMBER_MAX: Final = 1e9
+
+Number = TypeVar("Number", int, float)
+
 TEXTS: Final = ("title", "summary", "source", "kind")
 
 
@@ -66,11 +77,20 @@ class Recipe:
         return VLLM.issuperset(self.needs)
 
     def build(self, services: Services) -> Policies:
-        """Make the policies of one replica."""
-        made = {
-            slot: SLOTS[slot][name][1](config, services)
-            for slot, (name, config) in self.slots.items()
-        }
+        """Make the policies of one replica.
+
+        Raises:
+            UserError: If parameters that are each in range exceed all numbers together.
+        """
+        try:
+            made = {
+                slot: SLOTS[slot][name][1](config, services)
+                for slot, (name, config) in self.slots.items()
+            }
+        except OverflowError:
+            raise UserError(
+                f"recipe {self.name!r}: its parameters are too large together; give smaller ones"
+            ) from None
         return Policies(**made)
 
     def parameters(self) -> dict[str, dict[str, Any]]:
@@ -106,13 +126,14 @@ def load_recipe(
     if host not in HOSTS:
         raise unknown("host", host, HOSTS)
     full = name
-    name, at, size = name.partition("@")
-    text, origin = _text(name)
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{origin} is not valid TOML: {error}") from error
+    name, at, size = _split(name)
+    document, origin = _document(name)
     short = Path(name).stem if name.endswith(".toml") else name
+    if "@" in short:
+        raise UserError(
+            f"recipe file {name!r}: {short!r} cannot be the name of a recipe, since what follows "
+            "an @ says its limits; rename the file"
+        )
     recipe = _recipe(short, document, host, origin)
     for slot, parameter, value in overrides:
         recipe = _override(recipe, slot, parameter, value)
@@ -144,15 +165,21 @@ def _check_together(recipe: Recipe) -> None:
         )
 
 
+def _split(name: str) -> tuple[str, str, str]:
+    """Return the name or path, the @ if limits follow it, and those; a path may have its own @."""
+    if "@" not in name or name.endswith(".toml"):
+        return name, "", ""
+    return name.rpartition("@")
+
+
 def _size(name: str, text: str) -> tuple[int, int]:
     """Return the seats and the tokens of `SEATSxTOKENS`."""
     seats, times, tokens = text.partition("x")
-    if not (times and seats.isdecimal() and tokens.isdecimal()) or not 0 < int(seats) <= int(
-        tokens
-    ):
+    digits = times and len(text) <= 20 and seats.isdecimal() and tokens.isdecimal()
+    if not digits or not 0 < int(seats) <= int(tokens) <= COUNT_MAX:
         raise UserError(
-            f"recipe {name!r} is malformed: after @ write SEATSxTOKENS, at least one seat and as "
-            "many tokens per step as seats, such as vllm@1024x8192"
+            f"recipe {shown(name)} is malformed: after @ write SEATSxTOKENS, at least one seat and "
+            f"as many tokens per step as seats, at most {COUNT_MAX}, such as vllm@1024x8192"
         )
     return int(seats), int(tokens)
 
@@ -160,36 +187,49 @@ def _size(name: str, text: str) -> tuple[int, int]:
 def _runnable(host: str) -> list[str]:
     found = []
     for name in recipe_names():
-        recipe = _recipe(name, tomllib.loads(_text(name)[0]), host, name)
+        recipe = _recipe(name, _document(name)[0], host, name)
         if not recipe.needs - HOSTS[host] - {Need.TRUTH}:
             found.append(name)
     return found
 
 
-def _text(name: str) -> tuple[str, str]:
+def _document(name: str) -> tuple[dict[str, Any], str]:
+    """Return the document of a recipe by name or path, and what to call it in errors."""
     if name.endswith(".toml"):
-        path = Path(name)
-        if not path.is_file():
+        if not Path(name).is_file():
             raise UserError(f"recipe file {name!r} does not exist")
-        return path.read_text(encoding="utf-8"), name
+        return read_toml(name), name
     if name not in recipe_names():
         raise unknown("recipe", name, recipe_names())
     file = resources.files("sojourn.recipes") / f"{name}.toml"
-    return file.read_text(encoding="utf-8"), f"recipe {name}"
+    return tomllib.loads(file.read_text(encoding="utf-8")), f"recipe {name}"
+
+
+def _table(tables: Mapping[str, Any], key: str, origin: str) -> dict[str, Any]:
+    """Return a table of a document; an absent one is empty."""
+    found = tables.get(key, {})
+    if not isinstance(found, dict):
+        raise UserError(f"{origin}: {key} is {shown(found)}; it must be a table, [{key}]")
+    return dict(found)
 
 
 def _recipe(name: str, document: dict[str, Any], host: str, origin: str) -> Recipe:
-    document = dict(document)
-    hosts = document.pop("host", {})
+    hosts = _table(document, "host", origin)
     for other in hosts:
         if other not in HOSTS:
             raise unknown(f"host in {origin}", other, HOSTS)
-    decision = document.pop("decision", {})
+        _table(hosts, other, origin)
+    decision = _table(document, "decision", origin)
     for key in decision:
         if key != "step_seconds":
             raise unknown(f"key decision in {origin}", key, ["step_seconds"])
     tables = {**document, **hosts.get(host, {})}
-    texts = {key: str(tables.pop(key, "")) for key in TEXTS}
+    for key in ("host", "decision"):
+        tables.pop(key, None)
+    texts = {key: tables.pop(key, "") for key in TEXTS}
+    for key, text in texts.items():
+        if not isinstance(text, str):
+            raise UserError(f"{origin}: {key} is {shown(text)}; it must be a text")
     texts["kind"] = texts["kind"] or "policy"
     if texts["kind"] not in KINDS:
         raise unknown(f"kind in {origin}", texts["kind"], KINDS)
@@ -198,8 +238,10 @@ def _recipe(name: str, document: dict[str, Any], host: str, origin: str) -> Reci
             raise unknown(f"key in {origin}", key, (*REPLICA_SLOTS, *TEXTS, "host", "decision"))
     slots = {}
     for slot in REPLICA_SLOTS:
-        table = dict(tables.get(slot, {}))
+        table = _table(tables, slot, origin)
         policy = table.pop("policy", DEFAULTS[slot])
+        if not isinstance(policy, str):
+            raise UserError(f"{origin}: {slot}.policy is {shown(policy)}; it must be a text")
         slots[slot] = (policy, make_config(slot, policy, table, origin))
     return Recipe(
         name=name,
@@ -208,8 +250,19 @@ def _recipe(name: str, document: dict[str, Any], host: str, origin: str) -> Reci
         source=texts["source"],
         kind=texts["kind"],
         slots=slots,
-        decision_seconds=float(decision.get("step_seconds", 0.0)),
+        decision_seconds=_decision_seconds(decision.get("step_seconds", 0.0), origin),
     )
+
+
+def _decision_seconds(value: Any, origin: str) -> float:
+    """Return the time that deciding adds to a step."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 <= value <= SECONDS_MAX:
+        raise UserError(
+            f"{origin}: decision.step_seconds is {shown(value)}; it must be a number of seconds, "
+            f"0 or more, at most {SECONDS_MAX}"
+        )
+    return float(value)
 
 
 def make_config(slot: str, policy: str, values: Mapping[str, Any], origin: str) -> Any:
@@ -278,13 +331,26 @@ def _typed(key: str, annotation: Any, value: Any) -> Any:
         if kind == "int":
             if isinstance(value, float):
                 raise ValueError
-            return int(value)
+            return _within(key, int(value), COUNT_MAX)
         if kind == "float":
             number = float(value)
-            if number != number or number in (float("inf"), float("-inf")):
+            if not isfinite(number):
                 raise ValueError
-            return number
+            return _within(key, number, SECONDS_MAX if key.endswith("_seconds") else NUMBER_MAX)
         return str(value)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError):
         allowed = {"bool": "true or false", "int": "a whole number", "float": "a number"}
-        raise UserError(f"{key} is {value!r}; it must be {allowed.get(kind, 'a text')}") from None
+        raise UserError(
+            f"{key} is {shown(value)}; it must be {allowed.get(kind, 'a text')}"
+        ) from None
+
+
+def _within(key: str, number: Number, most: float) -> Number:
+    """Return a number that the clock and the counters hold, or refuse it."""
+    if abs(number) > most:
+        raise UserError(f"{key} is {number:g}; it must be at most {most:g}")
+    if key.endswith("_seconds") and 0 < number < SECONDS_MIN:
+        raise UserError(
+            f"{key} is {number:g}; it must be at least {SECONDS_MIN:g}, the clock's resolution"
+        )
+    return number

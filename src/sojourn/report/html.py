@@ -15,8 +15,8 @@ from pathlib import Path
 from string import Template
 from typing import Any, Final
 
+from sojourn.files import write_text
 from sojourn.report import html_tables, units
-from sojourn.report.json_report import write_text
 from sojourn.report.served import FloatArray
 from sojourn.report.summary import RunSummary
 from sojourn.report.verdict import LoadVerdict, Verdict
@@ -46,6 +46,7 @@ def render_html(document: Mapping[str, Any], runs: Sequence[RunSummary], verdict
     from plotly.offline import get_plotlyjs
 
     page = Template((files(__package__) / "page" / "page.html").read_text(encoding="utf-8"))
+    notes = (*verdict.notes, *document.get("notes", ()))
     fixed = {
         "title": escape(f"Sojourn: {document.get('trace', '')}"),
         "style": _asset("page.css"),
@@ -53,9 +54,10 @@ def render_html(document: Mapping[str, Any], runs: Sequence[RunSummary], verdict
         "plotly": get_plotlyjs(),
         "facts": _facts(document),
         "overall": escape(units.bound(verdict.overall)),
-        "notes": "".join(f'<p class="note">{escape(note)}</p>' for note in verdict.notes),
+        "notes": "".join(f'<p class="note">{escape(note)}</p>' for note in notes),
         "verdicts": "".join(_load_card(one) for one in verdict.by_load),
         "loads": _load_options(runs),
+        "load_label": units.load_heading([run.row.load for run in runs]).capitalize(),
         "rows": html_tables.results([run.row for run in runs]),
         "limits": _limits(document.get("limits", {})),
     }
@@ -93,6 +95,8 @@ def _data(runs: Sequence[RunSummary], verdict: Verdict, thinning: int) -> dict[s
     stock = {one.stock for one in verdict.by_load}
     return {
         "loads": loads,
+        "at": list(dict.fromkeys(units.at_load(run.row.load) for run in runs)),
+        "loadTitle": _load_title(runs),
         "recipes": [
             {"name": name, "deployable": name not in only_simulated, "stock": name in stock}
             for name in recipes
@@ -139,6 +143,13 @@ def _thin_mean(values: FloatArray, thinning: int) -> list[float]:
 def _short(value: float) -> float:
     """Return a number to four significant digits, which is all that a chart can show."""
     return float(f"{value:.4g}")
+
+
+def _load_title(runs: Sequence[RunSummary]) -> str:
+    """Return the title of an axis of loads."""
+    if units.load_heading([run.row.load for run in runs]) == "rate":
+        return "rate, as a factor on the trace's own"
+    return "load, as a fraction of stock's capacity"
 
 
 def load_names(runs: Sequence[RunSummary]) -> list[str]:

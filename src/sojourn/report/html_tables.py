@@ -22,7 +22,7 @@ def results(rows: Sequence[Row]) -> str:
     """Return the table of all runs, with a row of groups above the headings."""
     classes = list(dict.fromkeys(name for row in rows for name in row.slo_attainment))
     groups: list[tuple[str, tuple[str, ...]]] = [
-        ("", ("recipe", "load", "runs as")),
+        ("", ("recipe", units.load_heading([row.load for row in rows]), "runs as")),
         ("goodput, req/s", ("mean", "95 %")),
         ("SLOs met", tuple(classes)),
         ("requests", ("finished", "shed")),

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from sojourn.errors import UserError
+from sojourn.files import write_text
 from sojourn.report.summary import RunSummary
 from sojourn.report.verdict import Verdict
 
@@ -25,6 +24,7 @@ def compare_document(
     seed: int,
     limits: Mapping[str, Any],
     capacity_rps: float | None,
+    notes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the document of a comparison, as JSON values in a fixed order.
 
@@ -37,6 +37,7 @@ def compare_document(
         seed: Seed of the runs.
         limits: The resolved engine limits, by name; JSON values.
         capacity_rps: Capacity of stock in requests per second, to which loads refer.
+        notes: What the user should know of the runs, one sentence each.
     """
     return {
         "schema": SCHEMA,
@@ -46,6 +47,7 @@ def compare_document(
         "seed": seed,
         "limits": dict(limits),
         "capacity_rps": capacity_rps,
+        "notes": list(notes),
         "verdict": verdict.to_json(),
         "results": [run.to_json() for run in runs],
     }
@@ -65,25 +67,3 @@ def to_text(document: Mapping[str, Any]) -> str:
 def write_json(path: str | Path, document: Mapping[str, Any]) -> None:
     """Write a document to a file: readers see the old content or the new, never a part."""
     write_text(path, to_text(document))
-
-
-def write_text(path: str | Path, text: str) -> None:
-    """Write UTF-8 text to a file through a temporary neighbour and a rename.
-
-    Raises:
-        UserError: If the file cannot be written.
-    """
-    target = Path(path)
-    try:
-        if target.exists() and not target.is_file():
-            # A pipe or a terminal cannot be renamed over, and has no old content to keep.
-            target.write_text(text, encoding="utf-8")
-            return
-        part = target.with_name(f".{target.name}.{os.getpid()}.part")
-        try:
-            part.write_text(text, encoding="utf-8", newline="\n")
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write {str(path)!r}: {error.strerror or error}") from error

@@ -78,7 +78,8 @@ class Row:
 
     Attributes:
         recipe: Name of the recipe.
-        load: Fraction of the stock capacity offered; None as traced.
+        load: Fraction of the stock capacity offered, or a `RateFactor`; None as traced.
+        rate_scale: Factor by which the trace's arrivals were scaled.
         deployable: Whether the run needed only what the vLLM host offers.
         requests: Requests that arrived.
         finished: Those whose last token was delivered.
@@ -114,6 +115,7 @@ class Row:
 
     recipe: str
     load: float | None
+    rate_scale: float
     deployable: bool
     requests: int
     finished: int
@@ -185,6 +187,7 @@ class Row:
             "complete": self.complete,
             "missed": dict(self.missed),
             "shed_reasons": dict(self.shed_reasons),
+            "rate_scale": self.rate_scale,
             "engine_time": self.engine.to_json(),
         }
 
@@ -216,6 +219,7 @@ def measure(record: RunRecord, facts: Served | None = None, *, seed: int = 0) ->
     return Row(
         recipe=record.recipe,
         load=record.load,
+        rate_scale=record.rate_scale,
         deployable=record.deployable,
         requests=requests,
         finished=finished,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sojourn.report.standing import above, best_stock, goodput
 from sojourn.report.summary import RunSummary
-from sojourn.report.units import load_name
+from sojourn.report.units import at_loads, load_name
 
 if TYPE_CHECKING:
     from sojourn.report.verdict import LoadVerdict
@@ -151,6 +151,4 @@ def _stock_names(by_load: Sequence[LoadVerdict]) -> str:
 
 def _where(loads: Sequence[LoadVerdict], between: str = " and ") -> str:
     """Return the loads as part of a sentence."""
-    if any(one.load is None for one in loads):
-        return "as traced"
-    return f"at load {between.join(load_name(one.load) for one in loads)}"
+    return at_loads([one.load for one in loads], between)

@@ -8,7 +8,6 @@ so slices that touch in the record touch in the file and none overlap.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 
 from sojourn.decide.clock import to_seconds
 from sojourn.errors import UserError
+from sojourn.files import replacing
 from sojourn.report.served import replicas, served
 from sojourn.report.slices import Slices, request_slices
 from sojourn.steplog.record import FINISHED, OUTCOMES, IntArray, RunRecord
@@ -353,24 +353,17 @@ def _write(
     path: Path, facts: dict[str, Any], events: Iterator[tuple[dict[str, Any], int]], most: int
 ) -> int:
     """Write the events to a file that appears whole or not at all; return its bytes."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     size = 0
-    try:
-        with part.open("w", encoding="utf-8", newline="\n") as out:
-            head = json.dumps(facts)
-            assert len(head) <= _HEAD_BYTES // 2, f"facts of {len(head)} bytes"
-            size += out.write(f'{{"displayTimeUnit":"ms","otherData":{head},"traceEvents":[')
-            glue = "\n"
-            for event, bound in events:
-                text = json.dumps(event, separators=(",", ":"), allow_nan=False)
-                assert len(text) + 2 <= bound, f"an event of {len(text)} bytes exceeds {bound}"
-                size += out.write(glue) + out.write(text)
-                glue = ",\n"
-            size += out.write("\n]}\n")
+    with replacing(path) as part, part.open("w", encoding="utf-8", newline="\n") as out:
+        head = json.dumps(facts)
+        assert len(head) <= _HEAD_BYTES // 2, f"facts of {len(head)} bytes"
+        size += out.write(f'{{"displayTimeUnit":"ms","otherData":{head},"traceEvents":[')
+        glue = "\n"
+        for event, bound in events:
+            text = json.dumps(event, separators=(",", ":"), allow_nan=False)
+            assert len(text) + 2 <= bound, f"an event of {len(text)} bytes exceeds {bound}"
+            size += out.write(glue) + out.write(text)
+            glue = ",\n"
+        size += out.write("\n]}\n")
         assert size <= most, f"the timeline has {size} bytes, its estimate was {most}"
-        part.replace(path)
-    except OSError as error:
-        raise UserError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
-    finally:
-        part.unlink(missing_ok=True)
     return size

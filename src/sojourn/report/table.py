@@ -55,9 +55,9 @@ def print_comparison(
     from rich.text import Text
 
     if console is None:
-        console = Console(highlight=False)
+        console = Console(highlight=False, markup=False, emoji=False)
         if not console.is_terminal:
-            console = Console(highlight=False, width=WIDTH_PLAIN)
+            console = Console(highlight=False, markup=False, emoji=False, width=WIDTH_PLAIN)
     for place, line in enumerate(verdict.text.splitlines()):
         for part in _wrapped(line, console.width):
             console.print(Text(part, style="bold" if place == 0 else ""), no_wrap=True)
@@ -86,7 +86,13 @@ def to_text(runs: Sequence[RunSummary], verdict: Verdict, width: int = WIDTH_PLA
 
     out = StringIO()
     console = Console(
-        file=out, width=width, force_terminal=False, color_system=None, highlight=False
+        file=out,
+        width=width,
+        force_terminal=False,
+        color_system=None,
+        highlight=False,
+        markup=False,
+        emoji=False,
     )
     print_comparison(runs, verdict, console)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
@@ -116,7 +122,8 @@ def _table(title: str, rows: Sequence[Row], columns: Sequence[Column], apart: in
     )
     many = len({row.load for row in rows}) > 1 or any(row.load is not None for row in rows)
     if many:
-        table.add_column("load", justify="right", no_wrap=True)
+        heading = units.load_heading([row.load for row in rows])
+        table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("recipe", overflow="fold", min_width=RECIPE_WIDTH_MIN)
     for column in columns:
         justify: Literal["left", "right"] = "right" if column.number else "left"

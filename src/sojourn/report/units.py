@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from math import floor, log10
 from typing import Final
 
@@ -94,11 +95,29 @@ def bound(text: str) -> str:
     return _NUMBER_AND_UNIT.sub("\\1\u00a0\\2", text)
 
 
+class RateFactor(float):
+    """A factor on the trace's own rate, where a load would be a fraction of stock's capacity."""
+
+
 def at_load(load: float | None) -> str:
     """Return a load as part of a sentence."""
-    return "as traced" if load is None else f"at load {load:g}"
+    return at_loads([load])
+
+
+def at_loads(loads: Sequence[float | None], between: str = " and ") -> str:
+    """Return several loads as part of a sentence."""
+    if None in loads:
+        return "as traced"
+    return f"at {load_heading(loads)} {between.join(map(load_name, loads))}"
 
 
 def load_name(load: float | None) -> str:
     """Return the name of a load: its fraction of the stock capacity, or that it is the trace's."""
-    return "as traced" if load is None else f"{load:g}"
+    if load is None:
+        return "as traced"
+    return f"{load:g}×" if isinstance(load, RateFactor) else f"{load:g}"
+
+
+def load_heading(loads: Sequence[float | None]) -> str:
+    """Return what the loads are: `rate` where they are factors on the trace's own."""
+    return "rate" if any(isinstance(load, RateFactor) for load in loads) else "load"

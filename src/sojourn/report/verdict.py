@@ -21,7 +21,7 @@ from sojourn.report.standing import (
     rated,
 )
 from sojourn.report.summary import RunSummary
-from sojourn.report.units import at_load, change, share, significant
+from sojourn.report.units import RateFactor, at_load, change, share, significant
 
 STOCK: Final = "vllm"
 
@@ -209,7 +209,8 @@ def _overloaded(
     same = base is not None and base is not winner and not better
     text = "no difference: keep stock; " if same else ""
     load = winner.row.load
-    text += "" if load is not None and load < 1 else "overloaded, "
+    below = load is not None and load < 1 and not isinstance(load, RateFactor)
+    text += "" if below else "overloaded, "
     text += (
         f"{'no' if none else 'not the best'} deployable recipe meets even "
         f"{share(ADEQUATE_SHARE)} of requests' SLOs ({shares}): add capacity or shed; "

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 REQUESTS_PER_SEAT: Final = 8
 REQUESTS_MIN: Final = 1_000
+REQUESTS_MAX: Final = 5_000_000
+"""Most requests of a pass: what memory holds, and longer than anybody waits."""
 GROWTH_SHARE: Final = 0.01
 GROWTH_MIN: Final = 2
 BUSY_SHARE: Final = 0.9
@@ -262,6 +264,11 @@ def capacity(
     rate = mean_rate(workload)
     seats = setup.limits.max_num_seqs * setup.replicas
     wanted = max(REQUESTS_PER_SEAT * seats, REQUESTS_MIN)
+    if wanted > REQUESTS_MAX:
+        raise UserError(
+            f"{seats} seats need a pass of {wanted} requests to measure the capacity, more than "
+            f"{REQUESTS_MAX}: {INSTEAD}"
+        )
     copies = -(-wanted // len(workload))
     single = repeat(workload, copies)
     own = sum(1 for time in single.arrival if time >= 0)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from array import array
+from dataclasses import fields
 from typing import Final
 
 import numpy as np
 
 from sojourn.decide.request import Request
 from sojourn.sim.recorder import Row
+from sojourn.sim.workload import Workload
 from sojourn.steplog.record import (
     IntArray,
     RequestColumns,
@@ -57,16 +59,20 @@ class RequestRows:
         columns["cached_tokens"][row] = max(request.cached, 0)
         columns["replica"][row] = replica
 
-    def finish(self, prompt: list[int], tenant: list[int], slo_class: list[int]) -> RequestColumns:
-        """Return the columns as arrays."""
+    def finish(self, workload: Workload) -> RequestColumns:
+        """Return the columns as arrays, with what the workload said of each row."""
         made = {
             name: np.frombuffer(column, dtype=np.int64) for name, column in self.columns.items()
         }
         return RequestColumns(
             **made,
-            prompt_tokens=np.array(prompt, dtype=np.int64),
-            tenant=np.array(tenant, dtype=np.int64),
-            slo_class=np.array(slo_class, dtype=np.int64),
+            prompt_tokens=np.array(workload.prompt, dtype=np.int64),
+            tenant=np.array(workload.tenant, dtype=np.int64),
+            slo_class=np.array(workload.slo_class, dtype=np.int64),
+            program=np.array(workload.program, dtype=np.int64),
+            turn=np.array(workload.turn, dtype=np.int64),
+            last_turn=(np.array(workload.following, dtype=np.int64) < 0).astype(np.int64),
+            priority=np.zeros(len(workload), dtype=np.int64),
         )
 
 
@@ -77,9 +83,10 @@ def step_columns(rows: list[list[Row]]) -> StepColumns:
         for index, part in enumerate(rows)
         if part
     ]
-    table = np.concatenate(tables) if tables else np.empty((0, 10), dtype=np.int64)
+    width = len(fields(StepColumns))
+    table = np.concatenate(tables) if tables else np.empty((0, width), dtype=np.int64)
     if len(tables) > 1:
-        table = table[np.lexsort((table[:, 9], table[:, 0]))]
+        table = table[np.lexsort((table[:, -1], table[:, 0]))]
     columns = np.ascontiguousarray(table.T)
     return StepColumns(*columns)
 

@@ -1,4 +1,9 @@
-"""The event loop: arrivals and step ends in order of time; ties go to arrivals, then by replica."""
+"""The event loop: arrivals, step ends and plans in order of time.
+
+At one moment first come the arrivals, then the step ends, by replica, then the turns that follow
+these at once, then the plans, by replica: so a turn finds all replicas between two steps, whether
+they step one by one or jump.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,7 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from time import perf_counter, perf_counter_ns
 
+from sojourn import __version__
 from sojourn.decide.clock import NEVER, Time, from_seconds, to_seconds
 from sojourn.decide.limits import HORIZON_STEPS, EngineLimits
 from sojourn.decide.machine import Machine
@@ -22,11 +28,8 @@ from sojourn.recipes.load import Recipe
 from sojourn.sim.columns import RequestRows, step_columns, transition_columns
 from sojourn.sim.limits import check_limits
 from sojourn.sim.recorder import RunRecorder
-from sojourn.sim.workload import Workload
+from sojourn.sim.workload import LONGEST, Workload
 from sojourn.steplog.record import CANCELLED, FINISHED, SHED, UNFINISHED, RunRecord
-
-LONGEST = NEVER // 2
-"""Latest arrival that leaves room for what follows it on the clock."""
 
 OVER_MODEL_LEN = "prompt longer than max_model_len"
 OVER_KV_CACHE = "prompt longer than the KV cache"
@@ -100,7 +103,8 @@ class Simulation:
     Attributes:
         row_of: Workload row of each request id; ids count arrivals.
         pending: Turns that follow others, as (time, sequence, row).
-        wakes: Step ends and alarms, as (time, replica, version); only the newest version counts.
+        wakes: Step ends and plans, as (time, 0 or 1, replica, version); only the newest version of
+            a replica counts.
         open: Requests that have not ended, by id, with their replica.
     """
 
@@ -109,12 +113,6 @@ class Simulation:
         self.setup = setup
         self.rate_scale = rate_scale
         self.starts = workload.starts(rate_scale)
-        if self.starts and self.starts[-1][0] >= LONGEST:
-            raise UserError(
-                f"the trace lasts {to_seconds(self.starts[-1][0]) / 86400:.0f} days at this rate; "
-                f"at most {to_seconds(LONGEST) / 86400:.0f} can be simulated: raise the rate "
-                "(--rate-scale, --load) or take fewer requests (--limit)"
-            )
         self.router = setup.make_router()
         self.recorders = [RunRecorder() for _ in range(setup.replicas)]
         self.replicas = [self._replica(index) for index in range(setup.replicas)]
@@ -122,7 +120,7 @@ class Simulation:
         self.rows = RequestRows(len(workload))
         self.row_of: list[int] = []
         self.pending: list[tuple[Time, int, int]] = []
-        self.wakes: list[tuple[Time, int, int]] = []
+        self.wakes: list[tuple[Time, int, int, int]] = []
         self.versions = [0] * setup.replicas
         self.open: dict[int, tuple[Request, int]] = {}
         self.decisions = 0
@@ -181,7 +179,7 @@ class Simulation:
             if follows:
                 time = pending[0][0]
             if wakes and wakes[0][0] < time:
-                time, index, version = heappop(wakes)
+                time, _, index, version = heappop(wakes)
                 if time >= until:
                     return
                 if version == versions[index]:
@@ -206,8 +204,8 @@ class Simulation:
             replica.advance()
             if check is not None:
                 check(replica)
-            if self.pending and self.pending[0][0] <= time:
-                self._call_at(index, time)  # turns that follow at once arrive before the plan
+            if self._more_at(time):
+                self._call_at(index, time)
                 return
         began = perf_counter_ns()
         again = replica.begin(time)
@@ -217,12 +215,31 @@ class Simulation:
             check(replica)
         self._call_at(index, again)
 
+    def _more_at(self, time: Time) -> bool:
+        """Return whether a turn arrives or another replica wakes at this moment."""
+        if self.pending and self.pending[0][0] <= time:
+            return True
+        return bool(self.wakes) and self.wakes[0][0] <= time
+
     def _call_at(self, index: int, time: Time) -> None:
         self.versions[index] += 1
-        if time < NEVER:
-            heappush(self.wakes, (time, index, self.versions[index]))
+        replica = self.replicas[index]
+        if time < LONGEST:
+            plans = 0 if replica.steps else 1
+            heappush(self.wakes, (time, plans, index, self.versions[index]))
+        elif replica.steps or len(replica.machine.queue):
+            raise self._too_long()
+
+    def _too_long(self) -> UserError:
+        return UserError(
+            f"the run of recipe {self.setup.recipe.name!r} has not ended after "
+            f"{to_seconds(LONGEST) / 86400:.0f} days of simulated time, the most that can be "
+            "simulated: take fewer requests (--limit), or shorter steps, pauses or holds"
+        )
 
     def _arrive(self, row: int, now: Time) -> None:
+        if now >= LONGEST:
+            raise self._too_long()
         workload, limits = self.workload, self.setup.limits
         request = self._request(row, now)
         self.open[request.id] = (request, -1)
@@ -284,10 +301,11 @@ class Simulation:
         if finished:
             time = now + self.workload.gap[following]
             heappush(self.pending, (time, len(self.row_of), following))
-        else:
-            later = self._request(following, now)
-            self.open[later.id] = (later, -1)
-            self._ended(later, now, TURN_LOST)
+            return
+        while following >= 0:
+            self.rows.write(following, self._request(following, now), SHED, TURN_LOST, -1)
+            self.ended_count += 1
+            following = self.workload.following[following]
 
     def _record(self, complete: bool, wall_seconds: float) -> RunRecord:
         workload, recipe = self.workload, self.setup.recipe
@@ -300,7 +318,7 @@ class Simulation:
             deployable=recipe.deployable,
             complete=complete,
             kv_blocks=self.setup.limits.num_gpu_blocks,
-            requests=self.rows.finish(workload.prompt, workload.tenant, workload.slo_class),
+            requests=self.rows.finish(workload),
             steps=step_columns([recorder.rows for recorder in self.recorders]),
             transitions=transition_columns(traced, self.row_of) if traced else None,
             tenants=workload.tenants,
@@ -311,7 +329,11 @@ class Simulation:
             decision_seconds=self.decision_nanoseconds / 1e9,
             wall_seconds=wall_seconds,
             notes={
+                "replicas": self.setup.replicas,
                 "closed_loop": any(row >= 0 for row in workload.following),
                 "policies": recipe.parameters(),
             },
+            prefix=workload.prefix or None,
+            block_tokens=workload.block_tokens if workload.prefix else 0,
+            engine=f"sojourn {__version__}",
         )

@@ -8,8 +8,8 @@ from sojourn.decide.states import DECODE
 from sojourn.engine.replica import Replica
 from sojourn.sim.gaps import LongestGaps
 
-Row = tuple[Time, Time, int, int, int, int, int, int, int]
-"""start, duration, steps, prefill tokens, prompts, decodes, waiting, paused, blocks in use."""
+Row = tuple[Time, Time, int, int, int, int, int, int, int, int, int, int]
+"""The fields of `steplog.record.StepColumns` in their order, without the replica."""
 
 
 class RunRecorder:
@@ -26,22 +26,25 @@ class RunRecorder:
 
     def __init__(self) -> None:
         self.rows: list[Row] = []
-        self.open: tuple[int, int, int, int, int, int] = (0, 0, 0, 0, 0, 0)
+        self.open: tuple[int, int, int, int, int, int, int, int, int] = (0,) * 9
         self.gaps = LongestGaps()
         self.fresh: list[Request] = []
         self.last_tick: Time = 0
 
     def begun(self, replica: Replica, prefill_tokens: int, decodes: int) -> None:
         """Note the state at the beginning of a run."""
-        machine, pool = replica.machine, replica.pool
+        machine, pool, draft = replica.machine, replica.pool, replica.draft
         paused = len(machine.paused)
         self.open = (
             prefill_tokens,
-            len(replica.draft.grants),
+            len(draft.grants),
             decodes,
             len(machine.queue) - paused,
             paused,
             pool.total - pool.free,
+            draft.pairs,
+            draft.prior,
+            replica.context if decodes else 0,
         )
 
     def ended(self, replica: Replica, now: Time, decodes: int) -> None:

@@ -20,13 +20,14 @@ from functools import partial
 from typing import Any, Final, Generic, TypeVar
 
 from sojourn.cost import Fitted, Host, Roofline
+from sojourn.decide.clock import to_seconds
 from sojourn.decide.limits import EngineLimits
 from sojourn.errors import UserError, unknown
 from sojourn.policies.route.slot import Route
 from sojourn.policies.tables import SLOTS
 from sojourn.recipes.load import Recipe
 from sojourn.sim.loop import Setup, Simulation
-from sojourn.sim.workload import Workload
+from sojourn.sim.workload import LONGEST, LONGEST_SECONDS, Workload
 from sojourn.steplog.record import RunRecord
 
 Result = TypeVar("Result")
@@ -55,11 +56,12 @@ class Fleet:
     swap_block_seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse a fleet of nothing and an unknown router."""
+        """Refuse a fleet of nothing, an unknown router, and steps that the clock cannot tell."""
         if self.replicas < 1:
             raise UserError(f"--replicas is {self.replicas}; it must be at least 1")
         if self.route not in SLOTS["route"]:
             raise unknown("router in --route", self.route, SLOTS["route"])
+        check_step_time(self.cost, self.limits)
 
     def setup(self, recipe: Recipe, *, trace_states: bool = False) -> Setup:
         """Return what runs a recipe on this fleet."""
@@ -78,6 +80,36 @@ class Fleet:
             swap_block_seconds=self.swap_block_seconds,
             trace_states=trace_states,
         )
+
+
+def check_step_time(cost: Cost, limits: EngineLimits) -> None:
+    """Refuse step times that are nothing on the clock, or more than all of it.
+
+    Raises:
+        UserError: Naming the step.
+    """
+    tokens, seats = limits.max_num_batched_tokens, limits.max_num_seqs
+    context = limits.num_gpu_blocks * limits.block_size
+    steps = {
+        "one decode": (0, 0, 0, 0, 1, 1),
+        f"{seats} decodes over {context} KV tokens": (0, 0, 0, 0, seats, context),
+        f"{tokens} prompt tokens": (tokens, tokens * (tokens + 1) // 2, 0, 1, 0, 0),
+    }
+    for name, step in steps.items():
+        try:
+            time = cost.step(*step)
+        except (OverflowError, ZeroDivisionError):
+            time = LONGEST
+        if time < 1 and name == "one decode":
+            raise UserError(
+                f"a step of {name} takes less than {to_seconds(1):g} s, the clock's resolution: "
+                "the cost model's coefficients must be in seconds"
+            )
+        if time >= LONGEST:
+            raise UserError(
+                f"a step of {name} takes {LONGEST_SECONDS} s or more, the most that can be "
+                "simulated: the cost model's coefficients must be in seconds"
+            )
 
 
 def _router(name: str) -> Route:
@@ -199,9 +231,18 @@ _shared: Final[dict[str, Any]] = {}
 
 def _begin(workload: Workload, fleet: Fleet, reduce: Callable[[RunRecord], Any]) -> None:
     """Set a worker process up."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _shared.update(workload=workload, fleet=fleet, reduce=reduce)
     # The workload never dies, so the collector need not look at it again and again.
     gc.freeze()
+
+
+def _end_with_parent() -> None:
+    """Wait until the parent is gone, however it ended, and end this process then."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _run_shared(task: Task) -> Any:

@@ -15,7 +15,8 @@ from sojourn.trace.model import Trace
 from sojourn.trace.streams import stream
 
 LONGEST: Final = NEVER // 2
-"""Latest moment of a trace, in picoseconds, that leaves room for what follows it."""
+"""Latest moment, in picoseconds, that leaves room on the clock for what follows it."""
+LONGEST_SECONDS: Final = LONGEST // SECOND
 
 
 @dataclass(slots=True)
@@ -56,7 +57,19 @@ class Workload:
         return len(self.prompt)
 
     def starts(self, rate_scale: float) -> list[tuple[int, int]]:
-        """Return (time, row) of the rows that are sent by themselves, scaled, in order of time."""
+        """Return (time, row) of the rows that are sent by themselves, scaled, in order of time.
+
+        Raises:
+            UserError: If the last would come after all that can be simulated.
+        """
+        latest = max(self.arrival, default=0)
+        if latest >= LONGEST * rate_scale:
+            days = latest / SECOND / 86400
+            raise UserError(
+                f"the trace lasts {days:.3g} days, at {rate_scale:.3g} times its rate "
+                f"{days / rate_scale:.3g}; at most {LONGEST_SECONDS / 86400:.0f} can be simulated: "
+                "raise the rate (--rate-scale, --load) or take fewer requests (--limit)"
+            )
         rows = [
             (round(time / rate_scale), row) for row, time in enumerate(self.arrival) if time >= 0
         ]

@@ -59,6 +59,8 @@ class LiveLog:
     Attributes:
         decisions: Plans made so far; the engine counts.
         decision_seconds: CPU time that they took; the engine counts.
+        caller_seconds: CPU time that the engine took to make rows; the engine counts. The files
+            hold it as part of `recorder_seconds`.
         rows_lost: Rows that could not be taken or written.
         files_written: Files written so far.
     """
@@ -68,6 +70,7 @@ class LiveLog:
         self.run = run
         self.decisions = 0
         self.decision_seconds = 0.0
+        self.caller_seconds = 0.0
         self.rows_lost = 0
         self.files_written = 0
         self._files = NumberedFiles(config.folder, config.name, config.files_max)
@@ -297,7 +300,7 @@ class LiveLog:
             host=run.host,
             engine=run.engine,
             started_unix_seconds=run.started_unix_seconds,
-            recorder_seconds=self.cpu_seconds,
+            recorder_seconds=self.cpu_seconds + self.caller_seconds,
         )
         prefix = rows.prefixes() if run.block_tokens else None
         part = Part(self._id, batch.number, numbers, prefix, self.rows_lost)

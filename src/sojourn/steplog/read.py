@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from sojourn.errors import UserError
+from sojourn.errors import UserError, shown
 from sojourn.steplog.record import (
     DifferenceColumns,
     IntArray,
@@ -67,6 +68,36 @@ def read_steplog(paths: Paths) -> RunRecord:
         UserError: If a file cannot be read, is not a step log, or is of another run.
     """
     files = _files(paths)
+    with _damage(files):
+        return _record(files)
+
+
+def read_source(paths: Paths) -> Source:
+    """Return what the run of a step log ran on.
+
+    Raises:
+        UserError: As `read_steplog` does.
+    """
+    files = _files(paths, with_rows=False)
+    with _damage(files):
+        known = files[-1].known
+        return Source(**{name: known[name] for name in ("trace", "model", "gpu", "seed", "limits")})
+
+
+@contextmanager
+def _damage(files: Sequence[_File]) -> Iterator[None]:
+    """Turn what goes wrong in reading rows and metadata into a sentence about the file."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, pa.ArrowException) as error:
+        raise UserError(
+            f"{str(files[-1].path)!r} is a damaged step log ({shown(str(error))}); write it again"
+        ) from error
+
+
+def _record(files: Sequence[_File]) -> RunRecord:
     known, timing = files[-1].known, files[-1].timing
     record = RunRecord(
         recipe=known["recipe"],
@@ -94,16 +125,6 @@ def read_steplog(paths: Paths) -> RunRecord:
     )
     _add_requests(record, files)
     return record
-
-
-def read_source(paths: Paths) -> Source:
-    """Return what the run of a step log ran on.
-
-    Raises:
-        UserError: As `read_steplog` does.
-    """
-    known = _files(paths, with_rows=False)[-1].known
-    return Source(**{name: known[name] for name in ("trace", "model", "gpu", "seed", "limits")})
 
 
 def _add_requests(record: RunRecord, files: Sequence[_File]) -> None:

@@ -13,13 +13,16 @@ from typing import Final
 import numpy as np
 
 from sojourn.errors import UserError, unknown
-from sojourn.trace.checks import FloatArray
+from sojourn.trace.checks import SECONDS_MAX, FloatArray
 from sojourn.trace.lengths import check_keys, parse_call, parse_pairs
 
 _CHUNK: Final = 4096
-_SHAPE_MIN: Final = 1e-3
-_SHAPE_MAX: Final = 1e3
+_SHAPES: Final = {"gamma": (1e-4, 1e3), "weibull": (0.128, 1e3)}
+"""Shapes that a law may have; the smallest give a coefficient of variation of `CV_MAX`."""
+_PERIODS_MAX: Final = 10_000_000
+_GAPS_MAX: Final = 200_000_000
 CV_MAX: Final = 100.0
+FACTOR_MAX: Final = 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +64,11 @@ class Burst:
 
     def __post_init__(self) -> None:
         for key in ("on_seconds", "off_seconds", "factor"):
-            if not getattr(self, key) > 0:
-                raise UserError(f"burst: {key} is {getattr(self, key):g}; it must be above 0")
+            most = FACTOR_MAX if key == "factor" else SECONDS_MAX
+            if not 0 < getattr(self, key) <= most:
+                raise UserError(
+                    f"burst: {key} is {getattr(self, key):g}; it must be above 0, at most {most:g}"
+                )
 
     def integral(
         self, horizon_seconds: float, phase_seconds: float
@@ -70,6 +76,11 @@ class Burst:
         """Return times and, for each, the integral from 0 of the rate over its mean."""
         period = self.on_seconds + self.off_seconds
         low = period / (self.factor * self.on_seconds + self.off_seconds)
+        if horizon_seconds > _PERIODS_MAX * period:
+            raise UserError(
+                f"burst: on and off last {period:g} s together; in {horizon_seconds:g} s of "
+                f"arrivals they must last at least {horizon_seconds / _PERIODS_MAX:g} s"
+            )
         cycles = math.ceil(horizon_seconds / period) + 2
         starts = np.arange(cycles) * period - phase_seconds
         times = np.stack([starts, starts + self.on_seconds], axis=1).reshape(-1)
@@ -100,6 +111,11 @@ def arrival_times(
     total = float(gaps.sum())
     chunks = [gaps]
     while total < expected:
+        if len(chunks) * _CHUNK > _GAPS_MAX:
+            raise UserError(
+                f"arrivals ({law.name}): {_GAPS_MAX} gaps do not fill the time; give a law that "
+                "is less bursty, or a lower rate or shorter duration"
+            )
         chunks.append(law.gaps(_CHUNK, rng))
         total += float(chunks[-1].sum())
     counted = np.cumsum(np.concatenate(chunks))
@@ -126,12 +142,11 @@ def parse_arrivals(text: str) -> ArrivalLaw:
         raise UserError(f"arrivals: {name} needs one of cv and shape, like {name}:cv=2")
     if "shape" in values:
         shape = values["shape"]
-        if not _SHAPE_MIN <= shape <= _SHAPE_MAX:
+        low, high = _SHAPES[name]
+        if not low <= shape <= high:
             raise UserError(
-                f"arrivals: shape is {shape:g}; it must be from {_SHAPE_MIN:g} to {_SHAPE_MAX:g}"
+                f"arrivals: shape is {shape:g}; it must be from {low:g} to {high:g} in a {name} law"
             )
-        if name == "weibull" and 1 / shape > 150:
-            raise UserError(f"arrivals: shape is {shape:g}; a weibull law needs at least 0.0067")
         return ArrivalLaw(name, shape)
     cv = values["cv"]
     if not 0.05 <= cv <= CV_MAX:

@@ -17,6 +17,9 @@ FloatArray = NDArray[np.float64]
 TOKENS_MAX: Final = 2**31 - 1
 """Largest length a request may have: what the Parquet schema's int32 holds."""
 
+SECONDS_MAX: Final = 1e11
+"""Latest arrival and longest pause: 3,000 years, beyond any clock that counts in seconds."""
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -69,11 +72,13 @@ def check_rows(
                 f" it must be a whole number from 1 to {TOKENS_MAX}",
             )
     for name, seconds in (("arrival_s", arrival_seconds), ("tool_s", tool_seconds)):
-        bad = np.flatnonzero((seconds < 0) | np.isinf(seconds))
+        bad = np.flatnonzero((seconds < 0) | (seconds > SECONDS_MAX))
         if len(bad):
+            value = seconds[bad[0]]
+            above = f", at most {SECONDS_MAX:g}" if value > SECONDS_MAX else ""
             raise place.fail(
                 int(bad[0]),
-                f"{place.column(name)} is {seconds[bad[0]]:g}; it must be 0 or more seconds",
+                f"{place.column(name)} is {value:g}; it must be 0 or more seconds{above}",
             )
 
 
@@ -148,10 +153,10 @@ def check_prefixes(
     """
     if offsets is None or ids is None:
         return
-    if block_tokens < 1:
+    if not 1 <= block_tokens <= TOKENS_MAX:
         raise UserError(
             f"{place.source}: it has block ids but no block size;"
-            " the metadata key block_tokens must be at least 1"
+            f" the metadata key block_tokens must be from 1 to {TOKENS_MAX}"
         )
     counts = np.diff(offsets)
     whole, all_blocks = prompt_tokens // block_tokens, -(-prompt_tokens // block_tokens)

@@ -18,6 +18,8 @@ ONE_SHORT_NOTICE = (
     "{} had fewer block ids than whole blocks: the missing ones count as never shared"
 )
 
+IDS_MAX = 2**63 - 1
+
 
 def require_columns(source: str, found: Sequence[str], required: Sequence[str]) -> None:
     """Check that a table has the columns a format needs.
@@ -95,7 +97,13 @@ def names(
         raise UserError(f"{place.source}: column {name} holds {column.type}; it must hold names")
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
-    texts = pc.cast(column, pa.large_string())
+    try:
+        texts = pc.cast(column, pa.large_string())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        raise UserError(
+            f"{place.source}: column {name} holds {column.type} that is no UTF-8 text;"
+            " it must hold names"
+        ) from None
     texts = pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.large_string()), texts)
     if absent is not None:
         texts = texts.fill_null(absent)
@@ -138,7 +146,12 @@ def prefixes(
             f"{place.source}: column {name} holds lists of {kind.value_type};"
             " block ids must be whole numbers"
         )
-    lists = pa.chunked_array(column.cast(pa.large_list(pa.int64()))).combine_chunks()
+    try:
+        lists = pa.chunked_array(column.cast(pa.large_list(pa.int64()))).combine_chunks()
+    except pa.ArrowInvalid:
+        raise UserError(
+            f"{place.source}: column {name} has an id of 2**63 or more; ids must be below"
+        ) from None
     values = lists.flatten()
     counts = np.asarray(pc.list_value_length(lists).fill_null(0), dtype=np.int64)
     if values.null_count:
@@ -167,6 +180,10 @@ def _fill_short(
     if not lack.any():
         return offsets, ids, ()
     first_new = int(ids.max()) + 1 if len(ids) else 0
+    if first_new + int(lack.sum()) > IDS_MAX:
+        # Ids that are 64-bit hashes leave no room above them.
+        distinct, ids = np.unique(ids, return_inverse=True)
+        first_new = len(distinct)
     row_of_end = np.repeat(np.cumsum(counts), lack)
     filled = np.insert(ids, row_of_end, first_new + np.arange(int(lack.sum())))
     rows = int(np.count_nonzero(lack))

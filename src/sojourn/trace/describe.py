@@ -66,22 +66,29 @@ def _arrivals(trace: Trace) -> dict[str, float | None]:
     }
     peak = None
     for bin_seconds in BIN_SECONDS:
-        counts = _whole_bins(known, bin_seconds)
-        enough = len(counts) >= BINS_MIN and counts.any()
-        stats[f"idc_{bin_seconds}s"] = float(counts.var() / counts.mean()) if enough else None
-        peak = float(counts.max() / counts.mean()) if enough else None
+        counts, bins = _whole_bins(known, bin_seconds)
+        enough = bins >= BINS_MIN and len(counts) > 0
+        mean = counts.sum() / bins if enough else 0.0
+        # Most bins of a long, sparse trace are empty: they are counted, not listed.
+        spread = np.square(counts - mean).sum() + (bins - len(counts)) * mean**2
+        stats[f"idc_{bin_seconds}s"] = float(spread / bins / mean) if enough else None
+        peak = float(counts.max() / mean) if enough else None
     stats["peak_to_mean_60s"] = peak
     stats["arrival_tick_s"] = _tick(known)
     return stats
 
 
-def _whole_bins(arrivals: FloatArray, bin_seconds: int) -> IntArray:
-    """Count arrivals in bins from the first arrival; the last, partial bin is left out."""
+def _whole_bins(arrivals: FloatArray, bin_seconds: int) -> tuple[IntArray, int]:
+    """Return the counts of the bins with arrivals, and how many bins there are.
+
+    Bins begin at the first arrival; the last, partial one is left out.
+    """
     if not len(arrivals):
-        return np.empty(0, dtype=np.int64)
+        return np.empty(0, dtype=np.int64), 0
     since = arrivals - arrivals[0]
     bins = int(since[-1] // bin_seconds)
-    return np.bincount((since // bin_seconds).astype(np.int64), minlength=bins)[:bins]
+    places, counts = np.unique(since // bin_seconds, return_counts=True)
+    return counts[places < bins].astype(np.int64), bins
 
 
 def _tick(arrivals: FloatArray) -> float | None:

@@ -206,7 +206,9 @@ def _lognormal(values: dict[str, float], what: str) -> Law:
             raise UserError(
                 f"{what}: mean is {mean:g}; it must be above p50, {middle:g}, in a lognormal law"
             )
-        sigma = math.sqrt(2 * math.log(mean / middle))
+        sigma = math.sqrt(2 * (math.log(mean) - math.log(middle)))
+        if sigma > _SIGMA_MAX:
+            raise UserError(f"{what}: mean is {mean:g}; it is too far above p50, {middle:g}")
     elif "mean" not in values:
         mean = middle * math.exp(sigma**2 / 2)
     return Lognormal(mean, sigma, _cap(values, what))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Final
@@ -15,6 +16,9 @@ SAMPLE: Final = "sample"
 """The name that stands for the bundled sample: ten minutes of Azure's 2023 conversations."""
 
 _PARQUET_MAGIC: Final = b"PAR1"
+
+ROWS_MAX: Final = 2**62
+"""A limit above it says nothing: no file has as many rows."""
 
 
 def read_trace(path: str | Path, *, format: str = "auto", limit: int | None = None) -> Trace:
@@ -32,6 +36,8 @@ def read_trace(path: str | Path, *, format: str = "auto", limit: int | None = No
         raise unknown("trace format", format, ("auto", *READERS))
     if limit is not None and limit < 1:
         raise UserError(f"limit is {limit}; it must be at least 1")
+    if limit is not None:
+        limit = min(limit, ROWS_MAX)
     if str(path) == SAMPLE:
         with as_file(files("sojourn.trace") / "sample.parquet") as sample:
             return READERS["parquet"](sample, limit)
@@ -53,7 +59,8 @@ def detect_format(path: Path) -> str:
         if stream.read(4) == _PARQUET_MAGIC:
             return "parquet"
     header = csv_header(path)
-    first = next((line for line in lines_of(path) if not line.isspace()), b"").lstrip()
+    first = next((line for line in lines_of(path) if not line.isspace()), b"")
+    first = first.removeprefix(BOM_UTF8).lstrip()
     if endings & {".jsonl", ".json"} or first.startswith(b"{"):
         is_blocks = blocks.IDS.encode() in first or b'"prompt_tokens"' in first
         return "blocks" if is_blocks or ".blocks" in endings else "mooncake"

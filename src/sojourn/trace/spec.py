@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from sojourn.errors import UserError
+from sojourn.files import read_toml
 from sojourn.trace.arrivals import ArrivalLaw, Burst, parse_arrivals, parse_burst
+from sojourn.trace.checks import SECONDS_MAX, TOKENS_MAX
 from sojourn.trace.lengths import Constant, Exponential, Law, Lognormal, check_keys, parse_law
 
 REQUESTS_MAX: Final = 20_000_000
 """Most requests that one call generates."""
+RATE_MIN_RPS: Final = 1e-9
+RATE_MAX_RPS: Final = 1e9
+SEED_MAX: Final = 2**63 - 1
+NUMBER_MAX: Final = 10**300
 
 POISSON: Final = ArrivalLaw()
 PROMPT: Final = Lognormal(mean=1000.0, sigma=1.0)
@@ -69,8 +74,8 @@ class SessionSpec:
     context_tokens_max: int = CONTEXT_TOKENS_MAX
 
     def __post_init__(self) -> None:
-        _at_least("sessions: system_tokens", self.system_tokens, 0)
-        _at_least("sessions: context_tokens_max", self.context_tokens_max, 2)
+        _within("sessions: system_tokens", self.system_tokens, 0, TOKENS_MAX)
+        _within("sessions: context_tokens_max", self.context_tokens_max, 2, TOKENS_MAX)
         if not isinstance(self.turns.mean, int | float) or self.turns.mean < 1:
             raise UserError(f"sessions: turns has mean {self.turns.mean:g}; it must be at least 1")
 
@@ -107,10 +112,7 @@ class TenantSpec:
     slo_class: str | None = None
 
     def __post_init__(self) -> None:
-        if not self.rate_rps > 0:
-            raise UserError(
-                f"tenant {self.name!r}: rate is {self.rate_rps:g}; it must be above 0 per second"
-            )
+        _rate(f"tenant {self.name!r}", self.rate_rps)
         if self.pairing not in ("joint", "marginal"):
             raise UserError(
                 f"tenant {self.name!r}: pairing is {self.pairing!r}; it must be joint or marginal"
@@ -136,10 +138,12 @@ class ServegenSpec:
     rate_rps: float | None = None
 
     def __post_init__(self) -> None:
-        if self.start_seconds < 0:
-            raise UserError("servegen: the window must start at 0 s or later")
-        if self.rate_rps is not None and not self.rate_rps > 0:
-            raise UserError(f"servegen: rate is {self.rate_rps:g}; it must be above 0 per second")
+        if not 0 <= self.start_seconds <= SECONDS_MAX:
+            raise UserError(
+                f"servegen: the window must start at 0 s or later, at most {SECONDS_MAX:g} s"
+            )
+        if self.rate_rps is not None:
+            _rate("servegen", self.rate_rps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,11 +176,14 @@ class GenerateSpec:
         if self.requests is None and self.duration_seconds is None:
             raise UserError("say how much to generate: a number of requests or a duration")
         if self.requests is not None:
-            _at_least("requests", self.requests, 1)
-        if self.duration_seconds is not None and not self.duration_seconds > 0:
-            raise UserError(f"duration is {self.duration_seconds:g} s; it must be above 0")
-        _at_least("seed", self.seed, 0)
-        _at_least("block_tokens", self.block_tokens, 1)
+            _within("requests", self.requests, 1, REQUESTS_MAX)
+        if self.duration_seconds is not None and not 0 < self.duration_seconds <= SECONDS_MAX:
+            raise UserError(
+                f"duration is {self.duration_seconds:g} s; it must be above 0, "
+                f"at most {SECONDS_MAX:g}"
+            )
+        _within("seed", self.seed, 0, SEED_MAX)
+        _within("block_tokens", self.block_tokens, 1, TOKENS_MAX)
         names = [tenant.name for tenant in self.tenants]
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
@@ -190,12 +197,7 @@ def load_spec(path: str | Path) -> GenerateSpec:
         UserError: If the file is not TOML, or a key or value in it is not allowed.
     """
     file = Path(path)
-    try:
-        data = tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror})") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: not valid TOML ({error})") from None
+    data = read_toml(file)
     try:
         return spec_of_mapping(data, base=file.parent, name=file.stem)
     except UserError as error:
@@ -292,6 +294,8 @@ class _Keys:
     def number(self, key: str) -> float | None:
         """Return a number."""
         value = self._typed(key, (int, float), "a number")
+        if isinstance(value, int) and abs(value) > NUMBER_MAX:
+            raise UserError(f"{self.what}: {key} is larger than any number that has a use here")
         return None if value is None else float(value)
 
     def whole(self, key: str) -> int | None:
@@ -307,6 +311,8 @@ class _Keys:
     def law(self, key: str) -> Law | None:
         """Return a law."""
         value = self._typed(key, (int, float, str), "a law or a number")
+        if isinstance(value, int):
+            value = self.number(key)
         return None if value is None else parse_law(value, f"{self.what}: {key}")
 
     def table(self, key: str, allowed: tuple[str, ...]) -> _Keys | None:
@@ -330,6 +336,18 @@ def _or(value: Any, default: Any) -> Any:
     return default if value is None else value
 
 
-def _at_least(what: str, value: int, lowest: int) -> None:
+def _within(what: str, value: int, lowest: int, highest: int) -> None:
     if value < lowest:
         raise UserError(f"{what} is {value}; it must be at least {lowest}")
+    if value > highest:
+        raise UserError(f"{what} is {value}; it must be at most {highest}")
+
+
+def _rate(what: str, rate_rps: float) -> None:
+    if not rate_rps > 0:
+        raise UserError(f"{what}: rate is {rate_rps:g}; it must be above 0 per second")
+    if not RATE_MIN_RPS <= rate_rps <= RATE_MAX_RPS:
+        raise UserError(
+            f"{what}: rate is {rate_rps:g}; it must be from {RATE_MIN_RPS:g} to "
+            f"{RATE_MAX_RPS:g} per second"
+        )

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +13,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from sojourn.errors import UserError, unknown
+from sojourn.files import replacing
 from sojourn.trace.checks import IntArray
 from sojourn.trace.formats import mooncake
 from sojourn.trace.formats.schema import BLOCK_TOKENS_KEY
@@ -48,7 +46,7 @@ def write_trace(
     if format not in WRITERS:
         raise unknown("format to write", format, WRITERS)
     check_target(target, overwrite=overwrite)
-    with _replacing(target) as partial:
+    with replacing(target) as partial:
         return WRITERS[format](trace, partial)
 
 
@@ -66,23 +64,33 @@ def convert_trace(
     Raises:
         UserError: As `read_trace` and `write_trace` do.
     """
-    check_target(Path(target), overwrite=overwrite)
+    check_target(Path(target), overwrite=overwrite, sources=[source])
     trace = read_trace(source, format=source_format, limit=limit)
     return trace, write_trace(trace, target, format=target_format, overwrite=overwrite)
 
 
-def check_target(path: Path, *, overwrite: bool) -> None:
+def check_target(path: Path, *, overwrite: bool, sources: Iterable[str | Path] = ()) -> None:
     """Check that a file may be written, before any long work.
+
+    Args:
+        path: The file.
+        overwrite: Whether a file that is already there may be replaced.
+        sources: Files that are read meanwhile, which it must not replace.
 
     Raises:
         UserError: If it exists and may not be replaced, or its folder does not exist.
     """
     if path.is_dir():
         raise UserError(f"{path}: a directory; name the file to write")
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path}: it is not a regular file, which a trace could replace")
     if path.exists() and not overwrite:
         raise UserError(f"{path}: it exists already; give --force to replace it")
     if not path.parent.is_dir():
         raise UserError(f"{path}: there is no folder {path.parent}")
+    for source in sources:
+        if path.exists() and Path(source).exists() and path.samefile(source):
+            raise UserError(f"{path}: it is read to make this trace; name another file to write")
 
 
 def table_of(trace: Trace, *, with_prefixes: bool = True) -> pa.Table:
@@ -183,18 +191,3 @@ def _format_by_ending(path: Path) -> str:
             f" {', '.join(WRITERS)}"
         )
     return ENDINGS[ending]
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path` and rename it to `path` when all went well."""
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        yield partial
-        with partial.open("rb") as stream:
-            os.fsync(stream.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from None
-    finally:
-        partial.unlink(missing_ok=True)

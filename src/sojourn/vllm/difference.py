@@ -8,8 +8,9 @@ from sojourn.decide.clock import Time
 from sojourn.decide.states import DECODE
 from sojourn.steplog.live import LiveLog
 from sojourn.steplog.record import DIFFERENCES
-from sojourn.vllm.host import Host, Step
+from sojourn.vllm.host import Host
 from sojourn.vllm.shadow import Imagined
+from sojourn.vllm.steps import Step
 
 WOULD_ADMIT: Final = DIFFERENCES.index("would admit")
 WOULD_NOT_ADMIT: Final = DIFFERENCES.index("would not admit")

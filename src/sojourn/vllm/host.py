@@ -142,7 +142,8 @@ class Host:
         if request.state == DECODE:
             self._join(request)
         if parked:
-            self._carry_out(machine.unseat(Yield(request, Mode.KEEP), now))
+            machine.unseat(Yield(request, Mode.KEEP), now)
+            self._leave(request, request.computed)
 
     def decide(self, now: Time) -> LiveDraft:
         """Plan the coming step; what it needs of vLLM's memory has been done on return."""

@@ -19,7 +19,7 @@ from sojourn.vllm.callers import Callers
 from sojourn.vllm.counters import Counters
 from sojourn.vllm.difference import Differences
 from sojourn.vllm.draft import LiveDraft
-from sojourn.vllm.host import Body, Host, Step
+from sojourn.vllm.host import Host
 from sojourn.vllm.learned import LearnedStepTime
 from sojourn.vllm.logs import open_log
 from sojourn.vllm.metrics import DecisionMetrics
@@ -28,6 +28,7 @@ from sojourn.vllm.recording import Life, Recording
 from sojourn.vllm.requests import LiveRequest
 from sojourn.vllm.settings import Settings
 from sojourn.vllm.shadow import Imagined
+from sojourn.vllm.steps import Body, Step
 from sojourn.vllm.waiting import OfferedQueue
 
 Result = TypeVar("Result")
@@ -51,6 +52,8 @@ class Scheduler(compat.AsyncScheduler):
         parked: Running requests without a seat, KV kept, by id; vLLM's running list lacks them.
         holding: Finished requests whose KV is held, by id.
         shed: Waiting requests that the recipe refused; the coming output ends them.
+        mode, wanted: The mode in force, which is `off` after too many failures, and the one that
+            was last asked for.
         host: The decide layer; None when switched off, or to be made anew.
         caps: Most prompt tokens of a request in the step being planned; None for no limit.
         others: The limit of those not named there; None for none.
@@ -88,7 +91,7 @@ class Scheduler(compat.AsyncScheduler):
         learn = times.learn if isinstance(times, LearnedStepTime) else None
         self.recording = Recording(log, learn, self.hash_block_size)
         self.differences = Differences(log)
-        self.mode = self.settings.mode.now()
+        self.mode = self.wanted = self.settings.mode.now()
         self._make_host()
 
     def now(self) -> Time:
@@ -320,10 +323,10 @@ class Scheduler(compat.AsyncScheduler):
 
     def _switch(self) -> None:
         """Follow the mode file; a switch makes the host anew from vLLM's state."""
-        mode = self.settings.mode.now()
-        if mode != self.mode:
-            logger.warning("sojourn: mode %s -> %s", self.mode, mode)
-            self.mode = mode
+        wanted = self.settings.mode.now()
+        if wanted != self.wanted:
+            logger.warning("sojourn: mode %s -> %s", self.mode, wanted)
+            self.mode = self.wanted = wanted
             self.failures = 0
             self._lose_host()
 
@@ -374,7 +377,11 @@ class Scheduler(compat.AsyncScheduler):
             logger.exception("sojourn: the recipe failed; this step is in stock order; %s", past)
         self._lose_host()
         if self.failures >= FAILURES_MAX:
-            logger.error("sojourn: failed %d times in a row; switched off", self.failures)
+            logger.error(
+                "sojourn: the recipe failed %d times in a row and is switched off; "
+                "switch the mode to try it again",
+                self.failures,
+            )
             self.mode = "off"
 
     def shutdown(self) -> None:

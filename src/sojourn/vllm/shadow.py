@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from functools import partial
 from heapq import heapify, heappop, heappush
 from typing import Any, NamedTuple, cast
 
@@ -43,7 +44,7 @@ class GroupPeek:
         self.queue = queue
         # A group order's memory is by group, so that a copy for each step is cheap.
         view = getattr(order, "view", None)
-        self.order = cast(GroupedOrder, deepcopy(order, {id(view): view}))
+        self.order = deepcopy(order, {id(view): view})
         self.now = now
         self.places = dict.fromkeys(queue.lines, 0)
         self.heap = [
@@ -242,7 +243,7 @@ class ImaginedDraft:
             standings = self.machine.standings
             if standings is not None:
                 standings.discard(request)
-                self.undo.append(lambda: standings.push(request, self.now))
+                self.undo.append(partial(standings.push, request, self.now))
 
     def _press(self, wants: Request | None) -> bool:
         """Let the victim slot name somebody; say whether anybody yields."""
@@ -287,8 +288,8 @@ class ImaginedDraft:
                 self.groups.take(request)
         else:
             machine.queue.discard(request)
-            self.undo.append(lambda: machine.queue.push(request, self.now))
+            self.undo.append(partial(machine.queue.push, request, self.now))
         if request.state == PAUSED:
             for heap in (machine.paused, machine.parked):
                 heap.discard(request)
-                self.undo.append(lambda heap=heap: heap.push(request, self.now))  # type: ignore[misc]
+                self.undo.append(partial(heap.push, request, self.now))

@@ -148,13 +148,13 @@
       traces.push({ ...trace, mode: "lines+markers" });
     });
     draw("chart-goodput", traces, layout(
-      { title: { text: "load, as a fraction of stock's capacity" }, tickvals: spots },
+      { title: { text: data.loadTitle }, tickvals: spots },
       { title: { text: "goodput, req/s" }, rangemode: "tozero" }));
   }
 
   const named = (run) => escaped(data.recipes[run.recipe].name);
   const label = (run) => named(run) +
-    (data.loads.length > 1 ? ` at ${data.loads[run.load]}` : "");
+    (data.loads.length > 1 ? ` ${data.at[run.load]}` : "");
 
   function point(first, x, y, bars, runs = [first]) {
     const { color, dash, width, symbol } = look(first.recipe);
@@ -180,7 +180,7 @@
       part.hidden = part.dataset.load !== select.value;
     }
     for (const mark of document.querySelectorAll(".at-load")) {
-      mark.textContent = `at load ${data.loads[select.value]}`;
+      mark.textContent = data.at[select.value];
     }
   }
 

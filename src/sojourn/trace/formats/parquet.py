@@ -66,7 +66,8 @@ def _block_tokens(path: Path, metadata: dict[bytes, bytes] | None) -> int:
     text = (metadata or {}).get(BLOCK_TOKENS_KEY, b"").decode(errors="replace").strip()
     if not text:
         return 0
-    if not text.isdecimal():
+    # Ten digits hold every size that a block may have, and more are no size.
+    if not text.isdecimal() or len(text) > 10:
         raise UserError(
             f"{path}: metadata key block_tokens is {text!r}; it must be a whole number of tokens"
         )

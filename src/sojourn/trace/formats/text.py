@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -141,15 +142,19 @@ def read_json_lines(
     numbers, kept = [], []
     try:
         for number, line in enumerate(islice(lines_of(path), limit), start=1):
-            if not line.isspace():
+            text = line.removeprefix(BOM_UTF8).strip() if number == 1 else line.strip()
+            if text:
                 numbers.append(number)
-                kept.append(line)
+                kept.append(text + b"\n")
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from None
     if not kept:
         raise UserError(f"{path}: no requests in it")
     place = Place(str(path), "line", np.asarray(numbers, dtype=np.int64))
     try:
+        # Arrow's parser takes other values for objects, and crashes where one comes first.
+        if not all(line.startswith(b"{") and line.endswith(b"}\n") for line in kept):
+            raise pa.ArrowInvalid("a line is not one object")
         table = pajson.read_json(
             pa.BufferReader(b"".join(kept)),
             read_options=pajson.ReadOptions(use_threads=False, block_size=_JSON_BLOCK_BYTES),
@@ -165,10 +170,17 @@ def read_json_lines(
     for name in required:
         if table[name].null_count:
             row = int(np.flatnonzero(table[name].is_null().to_numpy())[0])
-            found = ", ".join(json.loads(kept[row])) or "none"
-            raise place.fail(row, f"missing field {name}; found: {found}")
+            raise place.fail(row, f"missing field {name}; found: {_fields_of(kept[row])}")
     absent = [name for name in fields if table[name].null_count == len(table)]
     return table.drop_columns(absent), place
+
+
+def _fields_of(line: bytes) -> str:
+    """Return the names of the fields of an object, as far as they can be told."""
+    try:
+        return ", ".join(json.loads(line)) or "none"
+    except (ValueError, RecursionError):
+        return "an object that cannot be read"
 
 
 def _broken_line(
@@ -178,8 +190,14 @@ def _broken_line(
     for row, line in enumerate(lines):
         try:
             record: Any = json.loads(line)
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            said = error.msg if isinstance(error, json.JSONDecodeError) else "not UTF-8"
+        except RecursionError:
+            return place.fail(row, "not valid JSON (nested too deeply)")
+        except ValueError as error:
+            said = "a number of too many digits"
+            if isinstance(error, json.JSONDecodeError):
+                said = error.msg
+            elif isinstance(error, UnicodeDecodeError):
+                said = "not UTF-8"
             return place.fail(row, f"not valid JSON ({said})")
         if not isinstance(record, dict):
             return place.fail(row, "it must be a JSON object")

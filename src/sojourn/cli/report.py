@@ -1,0 +1,236 @@
+"""`sojourn report`: the tables, the page and the timeline of a run that was recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from sojourn.cli import options as opt
+from sojourn.cli.experiment import print_limits
+from sojourn.cli.outputs import check_outputs
+from sojourn.cli.recording import classes_of
+from sojourn.cli.replay import Logs, SloClasses
+from sojourn.cli.slo import describe
+from sojourn.cli.streams import console
+from sojourn.errors import UserError
+
+if TYPE_CHECKING:
+    from sojourn.report import RunSummary, Verdict
+    from sojourn.steplog.record import RunRecord
+
+STOCK: Final = "vllm"
+"""What decided while a recipe ran in shadow mode."""
+
+TimelineFile = Annotated[
+    Path | None, typer.Option("--timeline", help="Write a timeline for ui.perfetto.dev.")
+]
+Request = Annotated[
+    int | None,
+    typer.Option(
+        "--request",
+        metavar="ROW",
+        help="The request that the timeline is centred on, counted from 0 in order of arrival; "
+        "the one at the 99th percentile of E2E if left out.",
+    ),
+]
+
+EXAMPLES: Final = """\
+\b
+Try:
+  sojourn report steps.parquet
+  sojourn report logs/ --html run.html --timeline run.perfetto.json
+  sojourn report logs/steplog-00000*.parquet --slo-class chat:ttft=0.3,tpot=0.05
+"""
+
+
+def report(
+    step_log: Logs,
+    slo_class: SloClasses = None,
+    seed: opt.Seed = 0,
+    json: opt.JsonFile = None,
+    html: opt.HtmlFile = None,
+    timeline: TimelineFile = None,
+    request: Request = None,
+) -> None:
+    """Report on a run from its step log, be it of a real engine or of the simulator.
+
+    The classes' bounds are those of the log unless --slo-class gives others.
+    """
+    from sojourn.report import summarise
+    from sojourn.report import timeline as write_timeline
+    from sojourn.steplog.read import read_source, read_steplog, steplog_files
+
+    outputs = {"--json": json, "--html": html, "--timeline": timeline}
+    check_outputs(outputs, None, *steplog_files(step_log))
+    if request is not None and timeline is None:
+        raise UserError("--request says what a timeline is centred on; give --timeline too")
+    record, source = read_steplog(step_log), read_source(step_log)
+    record.classes = classes_of(record, slo_class or ())
+    if timeline is not None and record.transitions is None:
+        raise UserError(
+            f"{str(step_log[0])!r} holds no changes of state, which a timeline is drawn from: "
+            "leave --timeline out"
+        )
+    shown = record if record.differences is None else replace(record, recipe=STOCK)
+    runs = [summarise(shown, seed=seed)]
+    verdict = _verdict(runs[0], record)
+    about = {
+        "trace": source.trace or step_log[0].name,
+        "model": source.model,
+        "gpu": source.gpu,
+        "seed": seed,
+        "limits": {**source.limits, "slo_classes": [describe(one) for one in record.classes]},
+    }
+    told = []
+    # The timeline first: it alone may refuse what it is asked for.
+    if timeline is not None:
+        write_timeline(shown, timeline, request)
+        told.append(f"timeline: {timeline} (open it in ui.perfetto.dev)")
+    told = _write(runs, verdict, about, record, {"--json": json, "--html": html}) + told
+    _print(runs, verdict, about, record)
+    for line in told:
+        typer.echo(line)
+
+
+def notes_of(record: RunRecord) -> list[str]:
+    """Return what one should know of a recording before its numbers, one sentence each."""
+    notes = []
+    if record.differences is not None:
+        notes.append(_shadow(record))
+    if not record.complete:
+        notes.append(
+            "The run was interrupted: what had happened until then is reported."
+            if record.host == "simulator"
+            else "The log does not hold the end of the run; requests that had not ended are not "
+            "in it."
+        )
+    missing = record.notes.get("files_missing")
+    if missing:
+        one = missing == 1
+        notes.append(
+            f"{missing} earlier {'file' if one else 'files'} of the run {'is' if one else 'are'} "
+            f"not there, and what {'it' if one else 'they'} held is not in the numbers."
+        )
+    lost = record.notes.get("rows_lost")
+    if lost:
+        notes.append(f"{lost} rows could not be written while the engine ran, and are missing.")
+    return notes
+
+
+def recorder_share(record: RunRecord) -> float | None:
+    """Return the CPU time of recording over the time of the steps; None if not measured."""
+    busy = float(record.steps.duration.sum()) / 1e12
+    if not record.recorder_seconds or not busy or record.notes.get("files_missing"):
+        return None
+    return record.recorder_seconds / busy
+
+
+def _shadow(record: RunRecord) -> str:
+    """Return the sentence on what a recipe in shadow mode would have done otherwise."""
+    counts = [f"{name} {number}" for name, number in differences_of(record).items()]
+    return (
+        f"{record.recipe} ran in shadow mode and stock decided; it would have decided otherwise: "
+        f"{', '.join(counts) or 'never'}."
+    )
+
+
+def differences_of(record: RunRecord) -> dict[str, int]:
+    """Return how often a recipe in shadow mode would have decided otherwise, by kind."""
+    from sojourn.steplog.record import DIFFERENCES
+
+    if record.differences is None:
+        return {}
+    found = record.differences.difference
+    counts = {name: int((found == place).sum()) for place, name in enumerate(DIFFERENCES)}
+    return {name: number for name, number in counts.items() if number}
+
+
+def _verdict(run: RunSummary, record: RunRecord) -> Verdict:
+    """Return what stands where comparisons have a verdict: what the run achieved."""
+    from sojourn.report import LoadVerdict, Verdict
+    from sojourn.report.reasons import what_it_missed
+    from sojourn.report.standing import is_adequate, met_share, rated
+    from sojourn.report.units import count, share
+
+    row = run.row
+    engine = record.engine or record.host
+    met = f"met the SLOs of {share(met_share(run))} of {count(row.requests)} requests"
+    missed = what_it_missed(row)
+    one = LoadVerdict(
+        load=row.load,
+        best=row.recipe,
+        best_deployable=row.recipe if row.deployable else None,
+        stock=None,
+        difference=False,
+        paired_gain=None,
+        headline=f"goodput {rated(run)} req/s." if row.requests else "nothing was served.",
+        why=f"why: {missed}",
+        recipes={row.recipe: missed},
+        adequate=is_adequate(run),
+    )
+    what = met if row.requests else "had no request"
+    return Verdict(f"{row.recipe} in {engine} {what}.", None, tuple(notes_of(record)), (one,))
+
+
+def _write(
+    runs: Sequence[RunSummary],
+    verdict: Verdict,
+    about: Mapping[str, Any],
+    record: RunRecord,
+    outputs: Mapping[str, Path | None],
+) -> list[str]:
+    """Write the results and the page; return the lines that say so."""
+    from sojourn.report import compare_document, write_html, write_json
+
+    document = compare_document(runs, verdict, capacity_rps=None, **about)
+    document["complete"] = record.complete
+    document["recorded"] = {
+        "host": record.host,
+        "engine": record.engine,
+        "recipe": record.recipe,
+        "shadow": record.differences is not None,
+        "started_unix_seconds": record.started_unix_seconds,
+        "recorder_share": recorder_share(record),
+        "files_missing": record.notes.get("files_missing", 0),
+        "rows_lost": record.notes.get("rows_lost", 0),
+        "differences": differences_of(record),
+    }
+    told = []
+    path = outputs["--json"]
+    if path is not None:
+        write_json(path, document)
+        told.append(f"results: {path}")
+    path = outputs["--html"]
+    if path is not None:
+        write_html(path, document, runs, verdict)
+        told.append(f"page: {path}")
+    return told
+
+
+def _print(
+    runs: Sequence[RunSummary], verdict: Verdict, about: Mapping[str, Any], record: RunRecord
+) -> None:
+    from sojourn.report import print_comparison
+    from sojourn.report.units import share
+
+    print_comparison(runs, verdict, console())
+    typer.echo()
+    typer.echo(f"{about['trace']} on {about['model']}, {about['gpu']}{_begun(record)}")
+    recording = recorder_share(record)
+    if recording is not None:
+        typer.echo(f"Recording took {share(recording)} of the steps' time")
+    print_limits(about["limits"])
+
+
+def _begun(record: RunRecord) -> str:
+    """Return when a real run began, as part of a line."""
+    from datetime import UTC, datetime
+
+    if record.started_unix_seconds is None:
+        return ""
+    moment = datetime.fromtimestamp(record.started_unix_seconds, UTC)
+    return f", begun {moment:%Y-%m-%d %H:%M:%S} UTC"
