@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import re
 import signal
@@ -18,6 +19,9 @@ from pathlib import Path
 START_SECONDS_MAX = 180
 STOP_SECONDS_MAX = 30
 LOG_TAIL = 40
+PARENT_DEATH_SIGNAL = 1
+"""Linux's PR_SET_PDEATHSIG."""
+
 STOCK = ("-P", "-m", "vllm.entrypoints.openai.api_server", "--model")
 SOJOURN = ("-c", "from sojourn.cli.main import run; run()", "serve")
 SMALL = (
@@ -49,6 +53,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def _end_with_parent() -> None:
+    """Let the kernel end a server whose test run is killed; elsewhere than on Linux it stays."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGTERM)
+
+
 class Server:
     """A server that is starting, running, or has ended.
 
@@ -69,6 +79,7 @@ class Server:
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **CPU},
                 start_new_session=True,
+                preexec_fn=_end_with_parent,
                 cwd=folder,
             )
 

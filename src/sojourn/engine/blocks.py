@@ -62,6 +62,7 @@ class BlockPool:
         lru: Runs without users, the next to be evicted first.
         shelf: The runs that hold a prefix id, whole, the oldest first.
         leases: By request id; absent for a request that shares nothing.
+        lasting: Free blocks that can be taken before somebody refused in this plan may need fewer.
     """
 
     def __init__(self, limits: EngineLimits) -> None:
@@ -76,6 +77,7 @@ class BlockPool:
         self.lru: OrderedDict[int, Run] = OrderedDict()
         self.shelf: dict[int, list[Run]] = {}
         self.leases: dict[int, Lease] = {}
+        self.lasting = self.total
 
     @property
     def free(self) -> int:
@@ -84,12 +86,10 @@ class BlockPool:
 
     def take(self, blocks: int) -> None:
         """Take free blocks, evicting the least recently used cached ones if need be."""
-        if blocks <= self.bare:
-            self.bare -= blocks
-            return
-        short = blocks - self.bare
+        self.lasting -= blocks
+        short = max(blocks - self.bare, 0)
         assert short <= self.cached, "took more blocks than are free"
-        self.bare = 0
+        self.bare -= blocks - short
         self.cached -= short
         while short:
             run = next(iter(self.lru.values()))
@@ -99,13 +99,12 @@ class BlockPool:
                 if not copies:
                     del self.shelf[run.id]
                 run.id = -1
-            if run.blocks > short:
-                run.blocks -= short
-                return
-            short -= run.blocks
-            run.blocks = 0
-            del self.lru[run.serial]
-            run.serial = -1
+            taken = min(run.blocks, short)
+            run.blocks -= taken
+            short -= taken
+            if not run.blocks:
+                del self.lru[run.serial]
+                run.serial = -1
 
     def give(self, blocks: int) -> None:
         """Give back blocks with nothing to be found again."""
@@ -159,12 +158,13 @@ class BlockPool:
             self.take(-(-tokens // self.block_size))
             return 0
         found, runs, own = self.find(request)
-        have = len(runs) * self.id_blocks + own
-        idle = own + sum(run.blocks for run in runs if run.users == 0)
-        fresh = self.blocks_at(request, request.target) - have
-        if found + tokens > request.target or fresh + idle + reserve > self.free:
+        leased = self.id_blocks * sum(run.users > 0 for run in runs)
+        need = self.blocks_at(request, request.target) - leased
+        if found + tokens > request.target or need + reserve > self.free:
+            self.lasting = self._before_a_leased_copy(runs)
             return -1
         self._lease(request, runs, own)
+        have = len(runs) * self.id_blocks + own
         self.take(self.blocks_at(request, found + tokens) - have)
         self.publish(request, found + tokens)
         return found
@@ -222,6 +222,12 @@ class BlockPool:
         run.serial = self.serials
         self.lru[run.serial] = run
         self.cached += run.blocks
+
+    def _before_a_leased_copy(self, runs: list[Run]) -> int:
+        """Return the free blocks that can go before `find` meets a leased copy of one of `runs`."""
+        hide = [r.serial for r in runs if not r.users and any(c.users for c in self.shelf[r.id])]
+        ahead = (run.blocks for run in self.lru.values() if run.serial < min(hide))
+        return self.bare + sum(ahead) if hide else self.total
 
     def _lease(self, request: Request, runs: list[Run], own: int) -> None:
         """Take what was found out of the LRU list."""

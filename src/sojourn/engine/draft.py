@@ -81,8 +81,7 @@ class StepDraft:
         return sorted(partials, key=self._rank) if ranked and len(partials) > 1 else partials
 
     def _rank(self, request: Request) -> tuple[Key, Time, int]:
-        key = self.machine.policies.order.key(request, self.now)
-        return key, request.arrival, request.id
+        return self.machine.policies.order.key(request, self.now), request.arrival, request.id
 
     def ahead(self, one: RequestView, other: RequestView) -> bool:
         """Return whether `one` ranks before `other`, ties broken by arrival, then id."""
@@ -95,9 +94,8 @@ class StepDraft:
     def remaining(self, request: RequestView) -> int:
         """Return the tokens to compute before its next token, less what the cache holds."""
         mine = cast(Request, request)
-        if mine.state == WAITING:
-            return mine.target - self.pool.find(mine)[0]
-        return mine.target - mine.computed
+        found = self.pool.find(mine)[0] if mine.state == WAITING else mine.computed
+        return mine.target - found
 
     def grant(self, request: RequestView, tokens: int) -> Refusal | None:
         """Compute tokens of a request; the best queued one is given a seat for it."""

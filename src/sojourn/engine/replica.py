@@ -92,9 +92,8 @@ class Replica:
             self.inbox.append(request)
             return True
         delayed = self._let_in(request, now)
-        if self.steps == 0 or delayed or self.head is None:
-            return True
-        return self.machine.queue.peek(now) is not self.head
+        idle = self.steps == 0 or delayed or self.head is None
+        return idle or self.machine.queue.peek(now) is not self.head
 
     def _let_in(self, request: Request, now: Time) -> bool:
         """Tell the machine of an arrival; return whether it was put off."""
@@ -131,6 +130,7 @@ class Replica:
         machine, draft = self.machine, self.draft
         self._ring(now)
         draft.begin(now)
+        self.pool.lasting = self.pool.total
         self._prepare(now)
         machine.plan(draft)
         decodes = machine.decodes if draft.decoding else 0
@@ -177,8 +177,10 @@ class Replica:
     def _horizon(self, decodes: int) -> tuple[int, Time]:
         """Return for how many steps, and until when, the same decodes may run without a plan."""
         machine, draft, order = self.machine, self.draft, self.machine.policies.order
+        free = self.pool.free
+        lasting = min(free, self.pool.lasting)
         copying = machine.returned or (draft.blocked and self.host.outgoing)
-        if draft.yielded or draft.unsettled or copying:
+        if draft.yielded or draft.unsettled or copying or lasting < 0:
             return 1, NEVER
         while True:
             tick, seat, request = self.finishes[0]
@@ -190,9 +192,8 @@ class Replica:
         if draft.blocked and self.head is not None:
             hold_steps, until = order.holds(self.head, self.start)
             steps = min(steps, max(hold_steps, 1))
-        free = self.pool.free
-        if decodes * (steps // self.pool.block_size + 1) > free:
-            steps = min(steps, self._steps_that_fit(decodes, free))
+        if decodes * (steps // self.pool.block_size + 1) > lasting:
+            steps = min(steps, self._steps_that_fit(decodes, lasting))
         spare = free + self.host.outgoing - machine.policies.victim.keep_free
         if len(machine.paused) and spare < free:
             steps = min(steps, self._steps_that_fit(decodes, spare) + 1 if spare >= 0 else 1)

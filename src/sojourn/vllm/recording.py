@@ -13,12 +13,16 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from sojourn.cost.fit import Measured
+from sojourn.decide import states as st
 from sojourn.decide.clock import Time, to_seconds
 from sojourn.sim.gaps import LongestGaps
 from sojourn.steplog.live import EndedRequest, LiveLog
 from sojourn.steplog.record import CANCELLED, FINISHED, SHED
 from sojourn.vllm import compat
 from sojourn.vllm.identity import Identity
+
+ENDS: Final = {FINISHED: st.FINISHED, SHED: st.REJECTED, CANCELLED: st.CANCELLED}
+"""The state that each outcome ends in."""
 
 SAMPLED: Final = 61
 """One step of so many is timed, to know what recording costs."""
@@ -112,14 +116,18 @@ class Recording:
         self.seconds = 0.0
 
     @property
-    def cpu_seconds(self) -> float:
-        """CPU time that recording took so far, the log's included."""
-        own = self.seconds * self.steps / max(self.timed, 1)
-        return own + (self.log.cpu_seconds if self.log is not None else 0.0)
+    def own_seconds(self) -> float:
+        """CPU time that steps took here so far, with the log's calls in them, from a sample."""
+        return self.seconds * self.steps / max(self.timed, 1)
 
     def arrived(self, request: compat.Request, life: Life) -> None:
         """Note a new request."""
         self.lives[request.request_id] = life
+        self._enter(life, st.WAITING, life.arrival)
+
+    def _enter(self, life: Life, state: int, now: Time) -> None:
+        if self.log is not None:
+            self.log.state(now, life.number, state)
 
     def planned(
         self,
@@ -147,6 +155,8 @@ class Recording:
         for name in output.preempted_req_ids or ():
             self.left(name)
             self.prompts.pop(name, None)
+            if name in self.lives:
+                self._enter(self.lives[name], st.WAITING, start)
         for name in _admitted(output):
             self._admit(name, requests[name], scheduled[name], start)
         for name, request in list(self.prompts.items()):
@@ -165,6 +175,7 @@ class Recording:
     def _admit(self, name: str, request: compat.Request, tokens: int, start: Time) -> None:
         self.prompts[name] = request
         life = self.lives[name]
+        self._enter(life, st.PREFILL, start)
         found = request.num_computed_tokens - tokens
         if life.admitted < 0:
             life.admitted = start
@@ -172,8 +183,8 @@ class Recording:
         else:
             life.recomputed += max(0, life.computed - found)
 
-    def landed(self, output: Any, now: Time, more: bool) -> None:
-        """Note that the tokens of a step have come; `more` if there is more to do."""
+    def landed(self, output: Any, now: Time) -> None:
+        """Note that the tokens of a step have come, before anybody ends by them."""
         if not self.flights or self.flights[0].output is not output:
             return
         flight = self.flights.popleft()
@@ -183,10 +194,15 @@ class Recording:
         if flight.chunks or flight.decodes:
             self._row(flight, start, max(now - start, 1))
             self._tokens(flight, now)
-        self.busy_until = now if more and (flight.chunks or flight.decodes) else -1
+        self.busy_until = now if flight.chunks or flight.decodes else -1
         if timed:
             self.seconds += time.thread_time() - began
             self.timed += 1
+
+    def rest(self, more: bool) -> None:
+        """Note whether there is more to do: else the time until the next plan is no step's."""
+        if not more:
+            self.busy_until = -1
 
     def _row(self, flight: Flight, start: Time, duration: Time) -> None:
         tokens = sum(chunk for _, _, chunk in flight.chunks)
@@ -224,11 +240,21 @@ class Recording:
             begun.token_time = now
             begun.gap_tick = self.ticks
             self.fresh.append(begun)
+            self._enter(begun, st.DECODE, now)
 
-    def joined(self, name: str) -> None:
-        """Note that a paused request may decode again."""
+    def parked(self, name: str, now: Time) -> None:
+        """Note that a request lost its seat and kept its KV."""
+        self.left(name)
+        if name in self.lives:
+            self._enter(self.lives[name], st.PAUSED, now)
+
+    def joined(self, name: str, now: Time) -> None:
+        """Note that a paused request got its seat back."""
         life = self.lives.get(name)
-        if life is not None and name not in self.prompts and life.first_token >= 0:
+        if life is None:
+            return
+        self._enter(life, st.PREFILL if name in self.prompts else st.DECODE, now)
+        if name not in self.prompts and life.first_token >= 0:
             life.gap_tick = self.ticks
             self.fresh.append(life)
 
@@ -259,6 +285,7 @@ class Recording:
         caller = life.caller
         aborted = request.status >= compat.RequestStatus.FINISHED_ABORTED
         outcome = SHED if life.shed else CANCELLED if aborted else FINISHED
+        self._enter(life, ENDS[outcome], now)
         row = EndedRequest(
             request=life.number,
             arrival=life.arrival,

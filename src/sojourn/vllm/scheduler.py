@@ -100,6 +100,7 @@ class Scheduler(compat.AsyncScheduler):
 
     def schedule(self, throttle_prefills: bool = False) -> compat.SchedulerOutput:
         """Plan a step as the recipe decides; in stock order where it does not."""
+        start = self.now()
         began = time.perf_counter()
         self._switch()
         if self.host is None and self.mode != "off":
@@ -120,16 +121,15 @@ class Scheduler(compat.AsyncScheduler):
         step = self._guarded(self._observe, output, draft is not None, imagined)
         ended = time.perf_counter()
         self.counters.step(self.mode, decided - began + ended - planned)
-        self._record(output, began, None if step is None else step.context)
+        self._record(output, start, None if step is None else step.context)
         if ended >= self.next_publish:
             self.next_publish = ended + PUBLISH_SECONDS
             self._publish()
         return output
 
-    def _record(self, output: compat.SchedulerOutput, began: float, context: int | None) -> None:
+    def _record(self, output: compat.SchedulerOutput, start: Time, context: int | None) -> None:
         used = self.limits.num_gpu_blocks - self.kv_cache_manager.block_pool.get_num_free_blocks()
         state = (len(self.waiting), len(self.parked), used)
-        start = from_seconds(began - self.begun)
         self.recording.planned(output, start, context, self.requests, state)
 
     def _publish(self) -> None:
@@ -146,6 +146,7 @@ class Scheduler(compat.AsyncScheduler):
         if log is not None:
             log.decisions = sum(self.counters.steps.values())
             log.decision_seconds = self.counters.decision_seconds
+            log.caller_seconds = self.recording.own_seconds
 
     def _plan(self, host: Host) -> LiveDraft:
         """Let the recipe plan, and put before vLLM what it chose."""
@@ -172,7 +173,7 @@ class Scheduler(compat.AsyncScheduler):
         while self.parked and len(self.running) < self.max_num_active_reqs:
             name, request = self.parked.popitem(last=False)
             self.running.append(request)
-            self.recording.joined(name)
+            self.recording.joined(name, self.now())
 
     def _imagine(self, host: Host) -> Imagined:
         return host.imagine(self.now())
@@ -213,9 +214,9 @@ class Scheduler(compat.AsyncScheduler):
         if self.shed:
             self.grammar_compile_error_reqs.update(self.shed)
             self.shed.clear()
+        self.recording.landed(scheduler_output, self.now())
         result = super().update_from_output(scheduler_output, model_runner_output)
-        more = self.get_num_unfinished_requests() > 0
-        self.recording.landed(scheduler_output, self.now(), more)
+        self.recording.rest(self.get_num_unfinished_requests() > 0)
         return result
 
     def _settle(self, host: Host, output: compat.SchedulerOutput) -> None:
@@ -291,13 +292,13 @@ class Scheduler(compat.AsyncScheduler):
     def _park(self, request: LiveRequest) -> None:
         self.running.remove(request.vllm)
         self.parked[request.vllm.request_id] = request.vllm
-        self.recording.left(request.vllm.request_id)
+        self.recording.parked(request.vllm.request_id, self.now())
         self.counters.pauses += 1
 
     def _unpark(self, request: LiveRequest) -> None:
         if self.parked.pop(request.vllm.request_id, None) is not None:
             self.running.append(request.vllm)
-            self.recording.joined(request.vllm.request_id)
+            self.recording.joined(request.vllm.request_id, self.now())
             self.counters.resumes += 1
 
     def _free_held(self, request: LiveRequest) -> None:

@@ -1,0 +1,1 @@
+"""What deciding costs: our `schedule()` beside stock's, without a model, in one process."""

@@ -1,0 +1,189 @@
+"""Runs the benchmark: python -m benchmarks.decision_cost [--profile] [--recipes vllm,vtc].
+
+Stock's scheduler class and ours take turns, step by step, in one process: 256 requests decode and
+10,000 (then 44) wait. Times are CPU times of the thread, so that what else runs on the machine
+counts as little as possible. With asynchronous scheduling, as on a GPU, unless `--sync` is given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import gc
+import json
+import os
+import pstats
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+from benchmarks.decision_cost.engine import KEY, SEATS, Engine
+from sojourn.recipes import load_recipe, recipe_names
+
+AIM: Final = 1.15
+"""Most that our `schedule()` may take of stock's."""
+
+WAITING: Final = (10_000, 44)
+SHOWN: Final = 14
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One comparison; times in microseconds, medians over the steps.
+
+    Attributes:
+        case: Recipe, or the mode that is not `act`.
+        waiting: Requests in the queue.
+        stock_schedule, schedule: Of `schedule()`.
+        stock_update, update: Of `update_from_output()`.
+        quick: Ratio of the fastest quarter of `schedule()`, which no other work has disturbed.
+        admitted: Steps in which ours did not run exactly every seat's decode.
+    """
+
+    case: str
+    waiting: int
+    stock_schedule: float
+    schedule: float
+    stock_update: float
+    update: float
+    quick: float
+    admitted: int
+
+    @property
+    def ratio(self) -> float:
+        """Our `schedule()` over stock's."""
+        return self.schedule / self.stock_schedule
+
+    @property
+    def both(self) -> float:
+        """Our `schedule()` and `update_from_output()` over stock's."""
+        return (self.schedule + self.update) / (self.stock_schedule + self.stock_update)
+
+
+def cases(names: list[str], folder: Path) -> dict[str, dict[str, Any]]:
+    """Return the settings of our scheduler by what to call them."""
+    made: dict[str, dict[str, Any]] = {name: {"recipe": name} for name in names}
+    made["shadow vtc"] = {"recipe": "vtc", "mode": "shadow"}
+    made["off"] = {"recipe": "vllm", "mode": "off"}
+    made["vllm + step log"] = {"recipe": "vllm", "step_log": str(folder)}
+    return made
+
+
+def measure(
+    case: str, settings: dict[str, Any], waiting: int, given: argparse.Namespace
+) -> tuple[Cell, Engine]:
+    """Let stock and ours take turns; return what they took, and our engine."""
+    stock = Engine(None, waiting, not given.sync)
+    ours = Engine(settings, waiting, not given.sync)
+    gc.collect()
+    gc.freeze()
+    for engine in (stock, ours):
+        for _ in range(given.warm):
+            engine.step()
+        engine.forget()
+    for _ in range(given.steps):
+        stock.step()
+        ours.step()
+    errors = getattr(ours.scheduler, "counters").errors  # noqa: B009 - stock's class has none
+    if errors:
+        raise SystemExit(f"{case}: the recipe failed: {errors}")
+    cell = Cell(
+        case,
+        waiting,
+        *(median(times) / 1e3 for times in (stock.schedule, ours.schedule)),
+        *(median(times) / 1e3 for times in (stock.update, ours.update)),
+        quick=_low(ours.schedule) / _low(stock.schedule),
+        admitted=sum(running != SEATS for running in ours.running),
+    )
+    return cell, ours
+
+
+def _low(times: list[int]) -> int:
+    return sorted(times)[len(times) // 4]
+
+
+def row(cell: Cell) -> str:
+    """Return a comparison as a row of a Markdown table."""
+    return (
+        f"| {cell.case} | {cell.waiting:,} | {cell.stock_schedule:,.0f} | {cell.schedule:,.0f} "
+        f"| {cell.ratio:.2f} | {cell.quick:.2f} | {cell.stock_update:,.0f} | {cell.update:,.0f} "
+        f"| {cell.update / cell.stock_update:.2f} | {cell.both:.2f} |"
+    )
+
+
+def profile(engine: Engine, steps: int) -> str:
+    """Return where the time of our `schedule()` and `update_from_output()` goes."""
+    watch = cProfile.Profile()
+    watch.enable()
+    for _ in range(steps):
+        engine.step()
+    watch.disable()
+    rows = []
+    for (file, _, name), (_, calls, own, total, _) in pstats.Stats(watch).stats.items():
+        if "sojourn" in file or name in ("schedule", "update_from_output"):
+            place = f"{Path(file).parent.name}/{Path(file).stem}.{name}"
+            rows.append((own / steps * 1e6, total / steps * 1e6, calls / steps, place))
+    rows.sort(reverse=True)
+    lines = ["    own us  total us  calls   (per step, inflated by the profiler)"]
+    lines += [
+        f"{own:10.1f}{total:10.1f}{calls:7.1f}   {p}" for own, total, calls, p in rows[:SHOWN]
+    ]
+    return "\n".join(lines)
+
+
+def parse() -> argparse.Namespace:
+    """Return the command line's options."""
+    runs = [name for name in recipe_names() if load_recipe(name).deployable]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.decision_cost", description=__doc__)
+    parser.add_argument("--recipes", default=",".join(runs), help="to measure in mode act")
+    parser.add_argument("--only", help="cases to measure, separated by commas; default: all")
+    parser.add_argument("--waiting", type=int, nargs="+", default=WAITING)
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--warm", type=int, default=40, help="steps before those")
+    parser.add_argument("--sync", action="store_true", help="without asynchronous scheduling")
+    parser.add_argument("--profile", action="store_true", help="say where our time goes")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure, and print a Markdown table as it grows."""
+    given = parse()
+    os.environ["SOJOURN_IDENTITY_KEY"] = KEY
+    print("Microseconds of a step, medians; `quick` compares the fastest quarter.\n")
+    print(
+        "| case | waiting | stock schedule | ours | ratio | quick | stock update | ours | ratio "
+        "| both |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|"
+    )
+    found: list[Cell] = []
+    profiles: list[str] = []
+    with tempfile.TemporaryDirectory() as folder:
+        wanted = cases(given.recipes.split(","), Path(folder))
+        only = given.only.split(",") if given.only else list(wanted)
+        for case in only:
+            for waiting in given.waiting:
+                cell, engine = measure(case, wanted[case], waiting, given)
+                found.append(cell)
+                print(row(cell), flush=True)
+                if given.profile:
+                    text = profile(engine, 200)
+                    profiles.append(f"{case}, {waiting:,} waiting\n{text}")
+                engine.scheduler.shutdown()
+                del engine
+                gc.unfreeze()
+                gc.collect()
+    worst = max(found, key=lambda cell: cell.ratio)
+    print(
+        f"\nWorst ratio of schedule(): {worst.ratio:.2f} ({worst.case}, {worst.waiting:,}", end=""
+    )
+    print(f" waiting); the aim is {AIM}: {'met' if worst.ratio <= AIM else 'missed'}.")
+    for text in profiles:
+        print(f"\n{text}")
+    if given.json:
+        given.json.write_text(json.dumps([asdict(cell) for cell in found], indent=1))
+
+
+if __name__ == "__main__":
+    main()
