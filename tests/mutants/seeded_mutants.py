@@ -21,9 +21,11 @@ MUTANTS: Final = (
     (
         "no growth bound",
         REPLICA,
-        "if decodes * (steps // self.pool.block_size + 1) > free:",
+        "if decodes * (steps // self.pool.block_size + 1) > lasting:",
         "if False:",
     ),
+    ("copies ignored", BLOCKS, "self.lasting = self._before_a_leased_copy(runs)", "pass"),
+    ("copies ignored in the step of the refusal", REPLICA, " or lasting < 0:", ":"),
     ("growth bound one late", REPLICA, "steps = 1 + cycles * size", "steps = 2 + cycles * size"),
     ("no alarm time", REPLICA, "self.interrupt(min(alarm, until))", "self.interrupt(until)"),
     (
@@ -42,8 +44,8 @@ MUTANTS: Final = (
     (
         "arrivals never wake",
         REPLICA,
-        "return self.machine.queue.peek(now) is not self.head",
-        "return False",
+        "return idle or self.machine.queue.peek(now) is not self.head",
+        "return idle",
     ),
     (
         "no new plan after a yield",
@@ -107,10 +109,10 @@ MUTANTS: Final = (
     (
         "idle cached blocks count as free",
         BLOCKS,
-        "idle = own + sum(run.blocks for run in runs if run.users == 0)",
-        "idle = own",
+        "leased = self.id_blocks * sum(run.users > 0 for run in runs)",
+        "leased = self.id_blocks * len(runs)",
     ),
-    ("own tail free at once", BLOCKS, "idle = own + sum(", "idle = sum("),
+    ("own tail free at once", BLOCKS, "request.target) - leased", "request.target) - leased - own"),
     (
         "partial block found again",
         BLOCKS,

@@ -90,12 +90,12 @@ def test_fixed_ttl_fails_when_the_tool_call_outlasts_the_time():
 
 
 def test_fixed_ttl_fails_when_held_blocks_keep_others_out():
-    # Row 2 comes at 3, needs 18 of 15 free blocks and waits for the end of the hold at 12;
-    # if turn 1's are released at once it speaks at 4.
-    rows = two_turns(50.0, (3, 18, 1))
+    # Row 3 needs 18 blocks at 3: row 2 has 2, turn 1's 5 are held. Only when nobody runs, at 6, do
+    # they give way, though held until 12; if they are released at once it speaks at 4.
+    rows = two_turns(50.0, (2, 1, 4), (3, 18, 1))
     tight = {"num_gpu_blocks": 20, **CACHE}
-    assert simulate(rows, holding(10.0), **tight).first[2] == 13
-    assert simulate(rows, **tight).first[2] == 4
+    assert simulate(rows, holding(10.0), **tight).first[3] == 7
+    assert simulate(rows, **tight).first[3] == 4
 
 
 def test_a_negative_hold_is_refused():

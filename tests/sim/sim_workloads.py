@@ -149,6 +149,37 @@ def ties(draw):
     return Case(workload, limits, draw(st.integers(2, 3)), draw(st.sampled_from(["rr", "ll"])))
 
 
+@st.composite
+def copies(draw):
+    """Draw a cache with an idle and a leased copy of one id, and prompts that begin with it.
+
+    A prompt that ends where its id does computes the id again: its last token is never looked up.
+    Most of the other blocks are cached too, so that the idle copy is evicted before long.
+    """
+    block_size = draw(st.sampled_from([1, 1, 2, 3]))
+    block_tokens = draw(st.integers(1, 6)) * block_size + draw(st.sampled_from([0, 0, 1]))
+    id_blocks = -(-block_tokens // block_size)
+    rest, bare = draw(st.integers(1, 12)), draw(st.integers(0, 4))
+    blocks = 2 * id_blocks + rest + bare
+    rows = [(0.0, block_tokens, 1, 0), (0.001, block_tokens, draw(st.integers(1, 20)), 0)]
+    rows.append((0.001, rest * block_size, 1, 0))
+    prefix = [(7,), (7,), ()]
+    for row in range(draw(st.integers(1, 4))):
+        less = draw(st.integers(0, 3 * id_blocks)) if row == 0 else draw(st.integers(0, blocks))
+        prompt = max(1, (blocks - less) * block_size - draw(st.integers(0, 1)))
+        rows.append((0.002 + row * 0.001, prompt, draw(st.sampled_from([1, 1, 4])), 0))
+        own = range(100 * (row + 1), 100 * (row + 1) + prompt)
+        prefix.append((7, *own)[: prompt // block_tokens])
+    limits = EngineLimits(
+        num_gpu_blocks=blocks,
+        block_size=block_size,
+        max_num_seqs=8,
+        max_model_len=blocks * block_size,
+        block_tokens=block_tokens,
+    )
+    return Case(make(rows, block_tokens=block_tokens, prefix=prefix), limits)
+
+
 def run(
     case,
     recipe="vllm",

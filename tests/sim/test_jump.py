@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
-from sim_workloads import MILLISECOND, WHOLE, Case, cases, make, run, ties
+from sim_workloads import MILLISECOND, WHOLE, Case, cases, copies, make, run, ties
 
 from sojourn.decide.limits import HORIZON_STEPS, EngineLimits
 from sojourn.recipes import recipe_names
@@ -46,6 +46,36 @@ def test_jump_equals_steps(recipe, host, case):
 @given(case=ties())
 def test_jump_equals_steps_where_replicas_and_turns_meet_at_one_moment(recipe, case):
     same_in_jumps_and_in_steps(case, recipe, cost=WHOLE)
+
+
+@pytest.mark.parametrize("recipe", recipe_names())
+@SETTINGS
+@given(case=copies())
+def test_jump_equals_steps_where_the_cache_has_copies_of_an_id(recipe, case):
+    same_in_jumps_and_in_steps(case, recipe, cost=WHOLE)
+
+
+@pytest.mark.parametrize(("recipe", "admitted"), [("vllm", 4), ("vllm-v0", 5)])
+def test_a_run_ends_when_an_idle_copy_of_the_blocked_head_s_prefix_is_evicted(recipe, admitted):
+    """Ids of 4 tokens, blocks of 1, 20 blocks; row 3 needs 17 and has id 7 in common with 0 and 1.
+
+    Row 0 leaves its copy of id 7 idle at 1; row 1 computes its own. At 2 row 2 has left 10 blocks,
+    2 are bare, and row 1 grows by a block a step: into the idle copy, next in line, at 4. From then
+    on row 3 shares row 1's copy and needs 13, which are free: for stock, which grows first, in the
+    same plan, for V0 in the next.
+    """
+    case = Case(
+        make(
+            [(0.0, 4, 1, 0), (0.001, 4, 12, 0), (0.001, 10, 1, 0), (0.002, 17, 1, 0)],
+            block_tokens=4,
+            prefix=[(7,), (7,), (), (7, 20, 21, 22)],
+        ),
+        EngineLimits(num_gpu_blocks=20, block_size=1, max_model_len=20, block_tokens=4),
+    )
+    for horizon in (1, HORIZON_STEPS):
+        record = run(case, recipe, cost=WHOLE, max_horizon=horizon)
+        assert record.requests.cached_tokens.tolist() == [0, 0, 0, 4]
+        assert record.requests.admitted[3] == admitted * MILLISECOND
 
 
 def test_a_turn_that_follows_at_once_joins_the_plan_of_another_replica_at_that_moment():

@@ -6,9 +6,17 @@ import random
 
 import pytest
 
-from sojourn.cli.serve_settings import deployable_names
+from sojourn.recipes.deploy import deployable_names
 
 RECIPES = deployable_names()
+
+
+@pytest.fixture(scope="module")
+def hasty(tmp_path_factory):
+    """Settings under which `fastserve` pauses requests often, however fast the machine is."""
+    cost = tmp_path_factory.mktemp("cost") / "cost.toml"
+    cost.write_text("fixed = 1e-3\nprefill_token = 1e-5\ndecode = 1e-5\n")
+    return {"params": ["order.quantum_base_seconds=0.0005"], "cost": str(cost)}
 
 
 @pytest.fixture(scope="module")
@@ -60,10 +68,10 @@ def test_no_token_is_a_close_call(engine, vllm_engine, workload):
 
 @pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_greedy_outputs_equal_stock(engine, workload, answers, recipe, asynchronous):
+def test_greedy_outputs_equal_stock(engine, workload, answers, hasty, recipe, asynchronous):
     expected = stock_answers(engine, workload, answers, asynchronous)
     assert all(len(expected[at]) == one.params.max_tokens for at, one in enumerate(workload))
-    ours = engine(recipe, asynchronous)
+    ours = engine(recipe, asynchronous, sojourn=hasty if recipe == "fastserve" else {})
     assert ours.core.vllm_config.scheduler_config.async_scheduling is asynchronous
     assert ours.run(workload) == expected
     counters = ours.scheduler.counters
@@ -87,14 +95,14 @@ def test_modes_that_do_not_act_answer_like_stock(engine, workload, answers, mode
 @pytest.mark.parametrize("asynchronous", [False, True], ids=["sync", "async"])
 @pytest.mark.parametrize(("recipe", "count"), [("fastserve", 1000), ("slo-edf", 250), ("vtc", 250)])
 def test_aborts_at_random_moments_leave_nothing_behind(
-    engine, vllm_engine, recipe, count, asynchronous
+    engine, vllm_engine, hasty, recipe, count, asynchronous
 ):
     source = random.Random(7)
     workload = [
         one._replace(abort_step=one.step + source.choice((0, 1, 2, 5, 20, 60)))
         for one in vllm_engine.mixed_workload(count, seed=2)
     ]
-    ours = engine(recipe, asynchronous)
+    ours = engine(recipe, asynchronous, sojourn=hasty if recipe == "fastserve" else {})
     done = ours.run(workload)
     assert len(done) < count, "no request was aborted before its end"
     assert not ours.scheduler.counters.errors
@@ -104,11 +112,11 @@ def test_aborts_at_random_moments_leave_nothing_behind(
     assert not any(ours.leftovers().values()), ours.leftovers()
 
 
-def test_mode_switched_in_flight_answers_like_stock(engine, workload, answers, tmp_path):
+def test_mode_switched_in_flight_answers_like_stock(engine, workload, answers, hasty, tmp_path):
     expected = stock_answers(engine, workload, answers, False)
     file = tmp_path / "mode"
     file.write_text("act")
-    ours = engine("fastserve", sojourn={"mode_file": str(file)})
+    ours = engine("fastserve", sojourn={**hasty, "mode_file": str(file)})
     look, modes = ours.scheduler.settings.mode, ("shadow", "act", "off", "act")
     step = ours.llm.step
 
@@ -127,7 +135,7 @@ def test_mode_switched_in_flight_answers_like_stock(engine, workload, answers, t
 
 
 @pytest.mark.parametrize("adapters_max", [1, 2])
-def test_adapters_share_an_engine(engine, workload, tiny, adapters_max):
+def test_adapters_share_an_engine(engine, workload, hasty, tiny, adapters_max):
     # With one slot for two adapters, who may run depends on who runs already.
     from vllm.lora.request import LoRARequest
 
@@ -138,8 +146,6 @@ def test_adapters_share_an_engine(engine, workload, tiny, adapters_max):
     given = {"enable_lora": True, "max_lora_rank": 8, "max_loras": adapters_max}
     with_adapters = [one._replace(adapter=adapters[at % 3 == 2]) for at, one in enumerate(workload)]
     expected = engine(None, **given).run(with_adapters)
-    # So short a quantum that requests pause often, however fast this machine is.
-    hasty = {"params": ["order.quantum_base_seconds=0.0005"]}
     ours = engine("fastserve", sojourn=hasty, **given)
     assert ours.run(with_adapters) == expected
     assert ours.scheduler.counters.pauses

@@ -19,13 +19,13 @@ from sojourn.cli.serve_settings import (
     OUR_KEY,
     check_settings,
     config_files,
-    deployable_names,
     log_folder,
     make_folder,
     merge_settings,
 )
 from sojourn.cli.vllm_words import CONFIG_FLAG, SCHEDULER_CLASS, SCHEDULER_FLAG, split_words
 from sojourn.errors import UserError
+from sojourn.recipes.deploy import deployable_names
 
 if TYPE_CHECKING:
     from sojourn.cli.vllm_words import VllmWords
@@ -138,6 +138,10 @@ DryRun = Annotated[
 ]
 
 
+SHUTDOWN_SECONDS: Final = 30
+"""How long an engine with a step log may take to end, unless the user says otherwise."""
+
+
 def serve(
     words: Words = None,
     recipe: RecipeName = None,
@@ -229,6 +233,9 @@ def _command(
             )
         command += [f"--{flag}", str(value)]
     additional = {**words.additional, OUR_KEY: dict(settings)}
+    if settings.get("step_log") and not any("shutdown-timeout" in w for w in words.passed):
+        # With vLLM's own default of 0 the engine is killed before it writes the log's last file.
+        command += ["--shutdown-timeout", str(SHUTDOWN_SECONDS)]
     if MIDDLEWARE not in words.passed:
         command += ["--middleware", MIDDLEWARE]
     return [

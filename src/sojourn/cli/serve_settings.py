@@ -107,6 +107,7 @@ def check_settings(settings: Mapping[str, Any]) -> Recipe:
     Raises:
         UserError: For the first thing wrong.
     """
+    from sojourn.recipes.deploy import load_deployable
     from sojourn.vllm.settings import Settings
 
     check_mode("mode", settings["mode"])
@@ -116,7 +117,7 @@ def check_settings(settings: Mapping[str, Any]) -> Recipe:
             raise UserError(f"{str(path)!r}: its folder does not exist; make it first")
     if log is not None and log.exists() and not log.is_dir():
         raise UserError(f"--step-log {str(log)!r} is a file; name a folder")
-    recipe = _deployable(settings["recipe"], settings.get("params", ()))
+    recipe = load_deployable(settings["recipe"], settings.get("params", ()))
     Settings.read(settings)
     if "identity" in settings:
         from sojourn.vllm.rules import Rules
@@ -130,58 +131,6 @@ def log_folder(settings: Mapping[str, Any]) -> Path | None:
     log = settings.get("step_log")
     folder = log.get("folder") if isinstance(log, dict) else log
     return Path(folder) if isinstance(folder, str) else None
-
-
-def _deployable(name: str, params: Sequence[str]) -> Recipe:
-    """Return a recipe that stock vLLM runs.
-
-    Raises:
-        UserError: Naming what it needs beyond that, and the nearest recipe that runs.
-    """
-    from sojourn.recipes import load_recipe
-    from sojourn.recipes.hosts import VLLM
-    from sojourn.recipes.load import parse_overrides
-
-    try:
-        recipe = load_recipe(name, "vllm")
-    except UserError as error:
-        try:
-            recipe = load_recipe(name, "ideal")
-        except UserError:
-            raise error from None
-    if not recipe.deployable:
-        missing = " and to ".join(sorted(need.value for need in recipe.needs - VLLM))
-        raise UserError(
-            f"recipe {recipe.name!r} cannot be served: it needs to {missing}, which stock vLLM "
-            f"does not let a scheduler do; the nearest that can is {_nearest(recipe)!r}, of: "
-            f"{', '.join(deployable_names())}"
-        )
-    return load_recipe(name, "vllm", parse_overrides(params, [recipe]))
-
-
-def deployable_names() -> list[str]:
-    """Return the recipes that come with Sojourn and that stock vLLM runs."""
-    from sojourn.recipes import load_recipe, recipe_names
-
-    recipes = []
-    for name in recipe_names():
-        try:
-            recipes.append(load_recipe(name, "vllm"))
-        except UserError:
-            continue  # it needs more than vLLM offers
-    return [one.name for one in recipes if one.deployable]
-
-
-def _nearest(recipe: Recipe) -> str:
-    """Return the deployable recipe that shares most policies; no control, stock where none does."""
-    from sojourn.recipes import load_recipe
-
-    def shared(name: str) -> int:
-        other = load_recipe(name, "vllm")
-        return sum(other.slots[slot][0] == policy for slot, (policy, _) in recipe.slots.items())
-
-    names = [name for name in deployable_names() if load_recipe(name).kind != "control"]
-    return max(names, key=lambda name: (shared(name), name == "vllm"))
 
 
 def make_folder(path: Path) -> None:

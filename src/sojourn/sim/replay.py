@@ -96,7 +96,10 @@ def _workload(
     prefix: list[tuple[int, ...]] = []
     if record.prefix is not None and record.block_tokens > 0:
         full = (mine.prompt_tokens // record.block_tokens).tolist()
-        prefix = [record.prefix[row][: full[row]] for row in rows.tolist()]
+        # Numbered anew: a real engine's ids are hashes, some below 0, which no trace's id is.
+        known: dict[int, int] = {}
+        ids = (record.prefix[row][: full[row]] for row in rows.tolist())
+        prefix = [tuple(known.setdefault(id, len(known)) for id in row) for row in ids]
     return Workload(
         name=name,
         arrival=arrival.tolist(),

@@ -78,6 +78,7 @@ class LiveRun:
         replica: Index of the engine among its fellows.
         notes: Further facts for the record's notes; JSON values.
         host: What runs the recipe.
+        shadow: Whether the recipe only says what it would have done.
     """
 
     recipe: str
@@ -92,3 +93,4 @@ class LiveRun:
     replica: int = 0
     notes: Mapping[str, Any] = field(default_factory=dict)
     host: str = "vllm"
+    shadow: bool = False

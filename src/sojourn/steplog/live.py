@@ -295,7 +295,7 @@ class LiveLog:
             decision_seconds=batch.decision_seconds,
             wall_seconds=monotonic() - self._opened,
             notes=dict(run.notes),
-            differences=rows.difference_columns(),
+            differences=rows.difference_columns(run.shadow),
             block_tokens=run.block_tokens,
             host=run.host,
             engine=run.engine,

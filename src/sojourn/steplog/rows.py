@@ -211,9 +211,9 @@ class Rows:
         time, request, state = table.T
         return TransitionColumns(time, request, state, _all(replica, table))
 
-    def difference_columns(self) -> DifferenceColumns | None:
-        """Return the differences with requests' numbers for rows; None if there are none."""
-        if not self.differences:
+    def difference_columns(self, shadow: bool) -> DifferenceColumns | None:
+        """Return the differences with requests' numbers for rows; None if none can be."""
+        if not self.differences and not shadow:
             return None
         return DifferenceColumns(*_table(self.differences, 4).T)
 

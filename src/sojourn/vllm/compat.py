@@ -148,11 +148,6 @@ def block_groups(scheduler: Any) -> int:
     return len(scheduler.kv_cache_config.kv_cache_groups)
 
 
-def blocks_of(scheduler: Any, name: str) -> int:
-    """Return the KV blocks of a request."""
-    return sum(len(group) for group in scheduler.kv_cache_manager.get_block_ids(name))
-
-
 def rows(scheduler: Any) -> int:
     """Return how many requests with KV the model runner can have at once.
 

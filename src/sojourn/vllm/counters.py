@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(slots=True)
@@ -39,8 +40,8 @@ class Counters:
         self.errors[kind] = self.errors.get(kind, 0) + 1
         return self.errors[kind] == 1
 
-    def numbers(self, mode: str, gauges: Mapping[str, float]) -> dict[str, float]:
-        """Return all counts under the names of `vllm.metrics`, with gauges of the moment."""
+    def numbers(self, mode: str, moment: Mapping[str, float]) -> dict[str, float]:
+        """Return all counts under the names of `vllm.metrics`, with the gauges of the moment."""
         made = {
             "decisions_total": float(self.steps.get("act", 0) + self.steps.get("shadow", 0)),
             "decision_seconds_total": self.decision_seconds,
@@ -50,8 +51,21 @@ class Counters:
             "differences_total": float(self.differences),
             "policy_errors_total": float(sum(self.errors.values())),
             f"mode:{mode}": 1.0,
-            **gauges,
+            **moment,
         }
         made.update({f"steps_total:{name}": float(n) for name, n in self.steps.items()})
         made.update({f"shed_total:{reason}": float(n) for reason, n in self.shed.items()})
         return made
+
+
+def gauges(scheduler: Any) -> dict[str, float]:
+    """Return what a scheduler holds at the moment, under the names of `vllm.metrics`."""
+    blocks = scheduler.kv_cache_manager.get_block_ids
+    held = sum(len(group) for name in scheduler.holding for group in blocks(name))
+    return {
+        "paused_requests": float(len(scheduler.parked)),
+        "held_requests": float(len(scheduler.holding)),
+        "held_blocks": float(held),
+        "waiting_requests": float(len(scheduler.waiting)),
+        "identity_warnings_total": float(scheduler.callers.warnings),
+    }

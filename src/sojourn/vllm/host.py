@@ -22,6 +22,8 @@ from sojourn.decide.slots import Mode, Services, Yield
 from sojourn.decide.states import DECODE, DELAYED, ENDED, HELD, PAUSED, PREFILL, WAITING
 from sojourn.policies.admit.accept_all import AcceptAll
 from sojourn.policies.admit.accept_all import Config as AcceptAllConfig
+from sojourn.policies.retain.lru import Config as LruConfig
+from sojourn.policies.retain.lru import Lru
 from sojourn.recipes.load import Recipe
 from sojourn.vllm import compat
 from sojourn.vllm.blocks import LiveBlocks
@@ -32,6 +34,9 @@ from sojourn.vllm.steps import Body, Grant, Step
 
 ACCEPT: Final = AcceptAll(AcceptAllConfig(), cast(Services, None))
 """In place of the recipe's admit slot for requests that vLLM serves whatever the recipe says."""
+
+RELEASE: Final = Lru(LruConfig(), cast(Services, None))
+"""In place of the recipe's retain slot where stock order is served, which holds nothing."""
 
 NO_PHASE: Final = -1
 """The block phase of a decode that needs no more blocks."""
@@ -69,6 +74,8 @@ class Host:
         self.acts = acts
         self.machine = Machine(limits)
         self.machine.install(recipe.build(Services(self.machine, step_time)))
+        if not acts:
+            self.machine.policies.retain = RELEASE
         self.blocks = LiveBlocks(scheduler, rows)
         self.phases = [0] * limits.block_size
         self.draft = LiveDraft(self.machine, self.blocks, self.phases)

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import vllm
 
 from sojourn.decide.states import NAMES
+from sojourn.recipes import load_recipe
 from sojourn.steplog.config import LiveRun
 from sojourn.steplog.live import LiveLog
 from sojourn.steplog.write import Source
 
 
-def open_log(scheduler: Any) -> LiveLog:
-    """Return the open step log of a scheduler whose settings ask for one.
+def open_log(scheduler: Any, number: int) -> LiveLog | None:
+    """Return the open step log of a scheduler; None if its settings ask for none.
+
+    Each time the mode is switched another log begins, so that a log is of one way of deciding;
+    from the second on their names carry `number` and the mode.
 
     Raises:
         UserError: If its folder cannot be made.
     """
-    settings, config = scheduler.settings, scheduler.vllm_config
+    settings, config, mode = scheduler.settings, scheduler.vllm_config, scheduler.mode
+    if settings.step_log is None:
+        return None
+    acting = settings.recipe if mode != "off" else load_recipe("vllm")
     source = Source(
         trace="served",
         model=str(config.model_config.served_model_name),
@@ -29,7 +36,7 @@ def open_log(scheduler: Any) -> LiveLog:
         limits=asdict(scheduler.limits),
     )
     run = LiveRun(
-        recipe=settings.recipe.name,
+        recipe=acting.name,
         engine=f"vllm {vllm.__version__}",
         started_unix_seconds=time.time() - (time.monotonic() - scheduler.begun),
         source=source,
@@ -39,12 +46,14 @@ def open_log(scheduler: Any) -> LiveLog:
         states=NAMES,
         replica=config.parallel_config.data_parallel_rank,
         notes={
-            "policies": settings.recipe.parameters(),
-            "mode": settings.mode.now(),
+            "policies": acting.parameters(),
+            "mode": mode,
             "async_scheduling": bool(scheduler.scheduler_config.async_scheduling),
         },
+        shadow=mode == "shadow",
     )
-    return LiveLog(settings.step_log, run).open()
+    name = f"{settings.step_log.name}-{number}-{mode}" if number else settings.step_log.name
+    return LiveLog(replace(settings.step_log, name=name), run).open()
 
 
 def _device() -> str:

@@ -10,13 +10,15 @@ from __future__ import annotations
 import time
 from collections import OrderedDict, deque
 from logging import getLogger
-from typing import Any, Final, TypeVar
+from threading import Thread
+from typing import Any, Final
 
 from sojourn.decide.clock import Time, from_seconds
 from sojourn.decide.limits import EngineLimits
+from sojourn.errors import UserError
 from sojourn.vllm import compat
 from sojourn.vllm.callers import Callers
-from sojourn.vllm.counters import Counters
+from sojourn.vllm.counters import Counters, gauges
 from sojourn.vllm.difference import Differences
 from sojourn.vllm.draft import LiveDraft
 from sojourn.vllm.host import Host
@@ -30,8 +32,6 @@ from sojourn.vllm.settings import Settings
 from sojourn.vllm.shadow import Imagined
 from sojourn.vllm.steps import Body, Step
 from sojourn.vllm.waiting import OfferedQueue
-
-Result = TypeVar("Result")
 
 logger = getLogger("sojourn.vllm")
 
@@ -86,12 +86,12 @@ class Scheduler(compat.AsyncScheduler):
             max_model_len=self.max_model_len,
             enable_prefix_caching=self.cache_config.enable_prefix_caching,
         )
-        log = open_log(self) if self.settings.step_log is not None else None
+        self.mode = self.wanted = self.settings.mode.now()
         times = self.settings.step_time
         learn = times.learn if isinstance(times, LearnedStepTime) else None
-        self.recording = Recording(log, learn, self.hash_block_size)
-        self.differences = Differences(log)
-        self.mode = self.wanted = self.settings.mode.now()
+        self.recording = Recording(open_log(self, 0), learn, self.hash_block_size)
+        self.differences = Differences(self.recording.log)
+        self.switches = 0
         self._make_host()
 
     def now(self) -> Time:
@@ -110,7 +110,7 @@ class Scheduler(compat.AsyncScheduler):
             if self.mode == "act":
                 draft = self._guarded(self._plan)
             elif self.mode == "shadow":
-                imagined = self._guarded(self._imagine)
+                imagined = self._guarded(Host.imagine, self.now())
         if draft is None:
             self._show_stock()
         decided = time.perf_counter()
@@ -133,15 +133,9 @@ class Scheduler(compat.AsyncScheduler):
         self.recording.planned(output, start, context, self.requests, state)
 
     def _publish(self) -> None:
-        gauges = {
-            "paused_requests": float(len(self.parked)),
-            "held_requests": float(len(self.holding)),
-            "held_blocks": float(sum(compat.blocks_of(self, name) for name in self.holding)),
-            "waiting_requests": float(len(self.waiting)),
-            "identity_warnings_total": float(self.callers.warnings),
-        }
+        """Show the numbers so far on `/metrics` and to the step log."""
         self.counters.differences = self.differences.steps
-        self.metrics.publish(self.counters.numbers(self.mode, gauges))
+        self.metrics.publish(self.counters.numbers(self.mode, gauges(self)))
         log = self.recording.log
         if log is not None:
             log.decisions = sum(self.counters.steps.values())
@@ -175,9 +169,6 @@ class Scheduler(compat.AsyncScheduler):
             self.running.append(request)
             self.recording.joined(name, self.now())
 
-    def _imagine(self, host: Host) -> Imagined:
-        return host.imagine(self.now())
-
     def _observe(
         self,
         host: Host,
@@ -210,7 +201,7 @@ class Scheduler(compat.AsyncScheduler):
         self, scheduler_output: compat.SchedulerOutput, model_runner_output: Any
     ) -> Any:
         """Take the sampled tokens; end the requests that the recipe refused."""
-        self._guarded(self._settle, scheduler_output)
+        self._guarded(Host.settle, self.now(), scheduler_output)
         if self.shed:
             self.grammar_compile_error_reqs.update(self.shed)
             self.shed.clear()
@@ -218,9 +209,6 @@ class Scheduler(compat.AsyncScheduler):
         result = super().update_from_output(scheduler_output, model_runner_output)
         self.recording.rest(self.get_num_unfinished_requests() > 0)
         return result
-
-    def _settle(self, host: Host, output: compat.SchedulerOutput) -> None:
-        host.settle(self.now(), output)
 
     def add_request(self, request: compat.Request) -> None:
         """Take a new request."""
@@ -237,10 +225,7 @@ class Scheduler(compat.AsyncScheduler):
         if request.resumable:
             self._shed(request, "streaming input")
             return
-        self._guarded(self._arrive, mirror)
-
-    def _arrive(self, host: Host, mirror: LiveRequest) -> None:
-        host.arrive(mirror, mirror.arrival)
+        self._guarded(Host.arrive, mirror, mirror.arrival)
 
     def _sent(self, request: compat.Request) -> Time:
         """Return when a request reached the server, which may be before the engine started."""
@@ -252,15 +237,12 @@ class Scheduler(compat.AsyncScheduler):
         """Let a finished request go, or hold its KV if the recipe says so."""
         self.parked.pop(request.request_id, None)
         self.shed.pop(request.request_id, None)
-        held = bool(self._guarded(self._end, request)) and not delay_free_blocks
+        held = bool(self._guarded(Host.end, request, self.now())) and not delay_free_blocks
         if held:
             self.holding[request.request_id] = request
         self.recording.ended(request, self.now())
         result: tuple[Any, Any] = super()._free_request(request, delay_free_blocks or held)
         return result
-
-    def _end(self, host: Host, request: compat.Request) -> bool:
-        return host.end(request, self.now())
 
     def get_request_counts(self) -> tuple[int, int]:
         """Return how many requests run, paused ones included, and how many wait."""
@@ -329,7 +311,21 @@ class Scheduler(compat.AsyncScheduler):
             logger.warning("sojourn: mode %s -> %s", self.mode, wanted)
             self.mode = self.wanted = wanted
             self.failures = 0
+            self.switches += 1
             self._lose_host()
+            self._reopen_log()
+
+    def _reopen_log(self) -> None:
+        """Begin a log of its own for what now decides; requests are where they end."""
+        log = self.recording.log
+        if log is None:
+            return
+        Thread(target=log.close, daemon=True).start()
+        try:
+            self.recording.log = self.differences.log = open_log(self, self.switches)
+        except UserError as error:
+            logger.warning("sojourn: no step log from here on: %s", error)
+            self.recording.log = self.differences.log = None
 
     def _lose_host(self) -> None:
         """Forget the decide layer; what only it knew of is given back."""

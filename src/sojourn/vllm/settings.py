@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from sojourn.decide.services import StepTime
 from sojourn.errors import UserError, unknown
-from sojourn.recipes import load_recipe
-from sojourn.recipes.load import Recipe, parse_overrides
+from sojourn.recipes.deploy import load_deployable
+from sojourn.recipes.load import Recipe
 from sojourn.steplog.config import LiveConfig
 from sojourn.vllm.learned import LearnedStepTime
 from sojourn.vllm.mode import MODES, Mode
@@ -76,19 +76,9 @@ def read_step_log(given: Any) -> LiveConfig:
 
 def read_recipe(name: str, params: Any) -> Recipe:
     """Return a recipe that vLLM can run, its parameters overridden by `slot.name=value` texts."""
-    recipe = load_recipe(name)
-    if not recipe.deployable:
-        from sojourn.recipes import recipe_names
-
-        runs = [other for other in recipe_names() if load_recipe(other).deployable]
-        lacking = sorted(need.value for need in recipe.needs if need.value)
-        raise UserError(
-            f"recipe {name!r} needs to {' and to '.join(lacking)}, which vllm does not offer; "
-            f"recipes that run there: {', '.join(runs)}"
-        )
     if isinstance(params, str) or not all(isinstance(one, str) for one in params):
         raise UserError("additional-config: sojourn.params must be a list of slot.name=value texts")
-    return load_recipe(name, overrides=parse_overrides(params, (recipe,)))
+    return load_deployable(name, params)
 
 
 def read_step_time(path: Any) -> StepTime:

@@ -1,0 +1,148 @@
+"""Runs of the real engine and of the simulator, in the same numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.fidelity.traffic import Mix, burst, workload
+from benchmarks.vllm_gain.serving import Asked, Flags, Served, Server
+from sojourn.cli.recording import engine_of
+from sojourn.recipes import Recipe, load_recipe
+from sojourn.sim.loop import Simulation
+from sojourn.sim.study import Fleet
+from sojourn.steplog.read import read_source, read_steplog
+
+MEASURES: Final = ("mean TTFT", "mean TPOT", "mean E2E", "makespan", "throughput")
+CAPACITY_REQUESTS: Final = 800
+PROBE_SECONDS_MAX: Final = 15.0
+LONGEST_FACTOR: Final = 2.0
+"""A run that takes this many times what its arrivals do is cut."""
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """A run in numbers: seconds, and tokens a second."""
+
+    ttft: float
+    tpot: float
+    e2e: float
+    makespan: float
+    throughput: float
+
+    def of(self, measure: str) -> float:
+        """Return a number by its name in `MEASURES`."""
+        values = (self.ttft, self.tpot, self.e2e, self.makespan, self.throughput)
+        return values[MEASURES.index(measure)]
+
+
+def numbers(rows: Sequence[tuple[float, float, float, int]]) -> Numbers:
+    """Return a run in numbers, from (sent, first token, last token, tokens) of each request."""
+    streams = [(last - first) / (n - 1) for _, first, last, n in rows if n > 1]
+    makespan = max(row[2] for row in rows) - min(row[0] for row in rows)
+    return Numbers(
+        ttft=sum(first - sent for sent, first, _, _ in rows) / len(rows),
+        tpot=sum(streams) / len(streams),
+        e2e=sum(last - sent for sent, _, last, _ in rows) / len(rows),
+        makespan=makespan,
+        throughput=sum(row[3] for row in rows) / makespan,
+    )
+
+
+class Bench:
+    """The real engine, and what a fit to one of its runs says.
+
+    Attributes:
+        server: The engine.
+        flags: Its seats and budget.
+        folder: Where step logs go.
+        tell: Called with progress.
+    """
+
+    def __init__(
+        self, server: Server, flags: Flags, folder: Path, tell: Callable[[str], None]
+    ) -> None:
+        self.server = server
+        self.flags = flags
+        self.folder = folder
+        self.tell = tell
+
+    def probe(self, asked: Sequence[Asked]) -> float:
+        """Return the requests a second that stock serves of a backlog."""
+        self.server.install(self.flags)
+        self.server.warm()
+        served = self.server.run(asked, PROBE_SECONDS_MAX)
+        ends = [one.finish for one in served if one.finish >= 0]
+        if not ends:
+            raise RuntimeError(f"no request was answered in {PROBE_SECONDS_MAX:.0f} s")
+        self.tell(f"probe: {len(ends) / max(ends):.1f} requests/s")
+        return len(ends) / max(ends)
+
+    def serve(
+        self, name: str, asked: Sequence[Asked], recipe: str = "", log: bool = True
+    ) -> Numbers:
+        """Serve requests with a recipe, or in stock's order, and return what clients saw.
+
+        Raises:
+            RuntimeError: If the run took far longer than its arrivals.
+        """
+        settings: dict[str, Any] = {"recipe": recipe or "vllm", "mode": "act" if recipe else "off"}
+        if log:
+            settings["step_log"] = str(self.folder / name)
+        flags = Flags(self.flags.seats, self.flags.budget, settings=settings, name=name)
+        self.server.install(flags)
+        if not log:
+            self.server.warm()
+        limit = LONGEST_FACTOR * asked[-1].at + 30.0
+        served = self.server.run(asked, limit)
+        if errors := self.server.errors():
+            raise RuntimeError(f"run {name}: the recipe failed: {errors}")
+        if self.server.cut:
+            raise RuntimeError(f"run {name} was not done after {limit:.0f} s: the load is too high")
+        found = numbers([_row(one) for one in served])
+        self.tell(
+            f"run {name}: {len(asked)} requests in {found.makespan:.1f} s, mean TTFT "
+            f"{found.ttft * 1e3:.1f} ms, TPOT {found.tpot * 1e3:.2f} ms, E2E {found.e2e:.3f} s"
+        )
+        return found
+
+    def fit(self, name: str) -> Prediction:
+        """Return what a recorded run lets us predict; its log is complete after this."""
+        self.server.install(self.flags)
+        logs = sorted((self.folder / name).iterdir())
+        record, source = read_steplog(logs), read_source(logs)
+        _, fleet, where = engine_of(record, source, None, logs, load_recipe("vllm"))
+        self.tell(f"fit to run {name}: {where}; {len(record.steps.start):,} rows of steps")
+        return Prediction(fleet, where)
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """A simulated engine with fitted step times.
+
+    Attributes:
+        fleet: The engine.
+        where: What the step times come from, with the held-out error.
+    """
+
+    fleet: Fleet
+    where: str
+
+    def simulate(self, asked: Sequence[Asked], recipe: str = "") -> Numbers:
+        """Predict a run from when its requests are sent and how long they are."""
+        chosen: Recipe = load_recipe(recipe or "vllm")
+        done = Simulation(workload(asked), self.fleet.setup(chosen)).run().requests
+        second = 1e12
+        columns = (done.arrival / second, done.first_token / second, done.finish / second)
+        return numbers(list(zip(*columns, done.output_tokens.tolist(), strict=True)))
+
+    def capacity(self, mix: Mix) -> float:
+        """Return the requests a second of a mix that the simulated engine serves of a backlog."""
+        asked = burst(mix, CAPACITY_REQUESTS, seed=9)
+        return len(asked) / self.simulate(asked).makespan
+
+
+def _row(one: Served) -> tuple[float, float, float, int]:
+    return one.sent, one.first, one.finish, len(one.tokens)
