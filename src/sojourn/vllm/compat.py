@@ -148,6 +148,24 @@ def block_groups(scheduler: Any) -> int:
     return len(scheduler.kv_cache_config.kv_cache_groups)
 
 
+def adapter(request: Request) -> int:
+    """Return the number of a request's LoRA adapter; 0 for none."""
+    lora = request.lora_request
+    return int(lora.lora_int_id) if lora is not None else 0
+
+
+def adapters_max(scheduler: Any) -> int:
+    """Return how many LoRA adapters a step may use; 0 for no limit."""
+    return int(scheduler.lora_config.max_loras) if scheduler.lora_config else 0
+
+
+def adapter_fits(scheduler: Any, request: Request) -> bool:
+    """Return whether a request may run beside those in the running list."""
+    most = adapters_max(scheduler)
+    used = {adapter(other) for other in scheduler.running} if most else set()
+    return not most or len((used | {adapter(request)}) - {0}) <= most
+
+
 def rows(scheduler: Any) -> int:
     """Return how many requests with KV the model runner can have at once.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from sojourn.decide.clock import Time
 from sojourn.decide.machine import Machine
 from sojourn.decide.request import Request, RequestView
@@ -21,9 +23,13 @@ class LiveDraft(StepDraft):
         resumed: Paused requests that got their seat back.
         chosen: Tokens of newcomers whose chunk is shorter than what is left of prompt and step.
         ending: Decodes whose last token is on its way: vLLM will not run them.
+        adapters_max: LoRA adapters that a step may use; 0 for no limit.
     """
 
-    def __init__(self, machine: Machine, blocks: LiveBlocks, phases: list[int]) -> None:
+    def __init__(
+        self, machine: Machine, blocks: LiveBlocks, phases: list[int], adapters_max: int
+    ) -> None:
+        self.adapters_max = adapters_max
         self.newcomers: list[LiveRequest] = []
         self.resumed: list[LiveRequest] = []
         self.chosen: dict[int, int] = {}
@@ -46,6 +52,16 @@ class LiveDraft(StepDraft):
         if waiting and refusal is None and tokens < natural:
             self.chosen[request.id] = tokens
         return refusal
+
+    def resume(self, request: RequestView) -> Refusal | None:
+        """Give a seat to a paused request, unless its adapter would be one too many."""
+        if self.adapters_max and not self._adapter_fits(live(cast(Request, request))):
+            return Refusal.SEAT
+        return super().resume(request)
+
+    def _adapter_fits(self, request: LiveRequest) -> bool:
+        used = {live(seated).adapter for seated in self.machine.seated.values()}
+        return len((used | {request.adapter}) - {0}) <= self.adapters_max
 
     def decode(self) -> int:
         """Grant one token to every decoding request; those that are ending take none."""

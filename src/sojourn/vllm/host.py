@@ -78,7 +78,8 @@ class Host:
             self.machine.policies.retain = RELEASE
         self.blocks = LiveBlocks(scheduler, rows)
         self.phases = [0] * limits.block_size
-        self.draft = LiveDraft(self.machine, self.blocks, self.phases)
+        adapters_max = compat.adapters_max(scheduler)
+        self.draft = LiveDraft(self.machine, self.blocks, self.phases, adapters_max)
         self.draft.carry_out = self._carry_out
         self.draft.join = self._join
         self.by_id: dict[str, LiveRequest] = {}

@@ -20,6 +20,11 @@ class LiveRequest(Request):
 
     __slots__ = ("counted", "refusals", "vllm")
 
+    @property
+    def adapter(self) -> int:
+        """Number of its LoRA adapter; 0 for none."""
+        return compat.adapter(self.vllm)
+
     def __init__(self, number: int, arrival: Time, vllm: compat.Request) -> None:
         super().__init__(number, arrival, vllm.num_tokens)
         self.vllm = vllm

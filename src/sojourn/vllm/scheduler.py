@@ -164,10 +164,12 @@ class Scheduler(compat.AsyncScheduler):
         """Put everything before vLLM, in its own order, within its limits."""
         self.waiting.offer = None
         self.caps = self.others = None
-        while self.parked and len(self.running) < self.max_num_active_reqs:
-            name, request = self.parked.popitem(last=False)
-            self.running.append(request)
-            self.recording.joined(name, self.now())
+        for name, request in list(self.parked.items()):
+            if len(self.running) >= self.max_num_active_reqs:
+                return
+            if compat.adapter_fits(self, request):
+                self.running.append(self.parked.pop(name))
+                self.recording.joined(name, self.now())
 
     def _observe(
         self,
