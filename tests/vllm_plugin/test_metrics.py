@@ -24,6 +24,12 @@ from sojourn.vllm.metrics import (
 )
 
 
+@pytest.fixture(autouse=True)
+def _logger_in_force(monkeypatch):
+    # import-linter, which another test calls in this process, disables every logger that exists.
+    monkeypatch.setattr(module.logger, "disabled", False)
+
+
 def shown(folder):
     """Return the samples that `/metrics` would show, by name and labels."""
     registry = CollectorRegistry()
