@@ -289,6 +289,30 @@ def test_a_swap_that_does_not_fit_into_host_memory_is_not_made():
     assert machine.handle(events.MemoryPressure(9, newcomer)) == (Swap(paused),)
 
 
+MOVABLE = tuple(range(st.DELAYED, st.HELD))
+
+
+@story(*((state, st.NEW) for state in MOVABLE))
+@pytest.mark.parametrize("state", MOVABLE, ids=lambda state: NAMES[state])
+def test_a_request_can_go_to_another_replica_with_its_tokens(state):
+    machine, other = contested(), contested()
+    request = in_state(machine, state)
+    resident = state in (st.PREFILL, st.DECODE, st.PAUSED, st.SWAPPING_OUT, st.SWAPPING_IN)
+    tokens = request.computed
+    assert list(machine.handle(events.Depart(9, request))) == [
+        Release(request, tokens if resident else 0)
+    ]
+    assert request.state == st.NEW
+    assert (request.computed, request.peak) == (0, tokens)
+    assert request.target == request.prompt + request.decoded
+    assert not machine.seated
+    assert not machine.partials
+    assert len(machine.queue) == len(machine.paused) == len(machine.parked) == 0
+    other.handle(events.Arrival(9, request))
+    assert machine.handle(events.Timer(10**6)) == []
+    assert request.state == st.WAITING
+
+
 CANCELLABLE = tuple(range(st.NEW, st.HELD))
 
 

@@ -11,8 +11,8 @@ from source_files import PURE, ROOT, SRC, ids, python_files, tree
 FUNCTION_LINES_MAX = 70
 FILE_LINES_MAX = 400
 COLUMNS_MAX = 100
-CORE_LINES_MAX = 2020
-"""Of decide and engine: 2,000, and the protocol that sets a draft on a live engine's blocks."""
+CORE_LINES_MAX = 2160
+"""Of decide and engine: 2,000, a draft over a live engine's blocks, and requests that move."""
 
 IMPURE = {"asyncio", "datetime", "logging", "numpy", "os", "random", "secrets", "time", "uuid"}
 SAYS_NOTHING = {"manager", "helper", "util", "handler", "info"}

@@ -23,6 +23,8 @@ StepEnd = NamedTuple(
 
 `grants` are the prompt tokens computed, by request; `decodes` says whether each decoding
 request got one token in each step."""
+Depart = NamedTuple("Depart", [("time", Time), ("request", Request)])
+"""A request leaves for another replica, with its tokens and perhaps its KV."""
 Finish = NamedTuple("Finish", [("time", Time), ("request", Request)])
 """A request got its last token."""
 SwapDone = NamedTuple("SwapDone", [("time", Time), ("request", Request)])
@@ -66,6 +68,6 @@ WeightsLive = NamedTuple("WeightsLive", [("time", Time), ("version", int)])
 GroupClosed = NamedTuple("GroupClosed", [("time", Time), ("group", int)])
 """A group of rollouts needs no more samples."""
 
-Mine: TypeAlias = Arrival | Cancel | StepEnd | Finish | SwapDone | Timer | MemoryPressure
+Mine: TypeAlias = Arrival | Cancel | StepEnd | Depart | Finish | SwapDone | Timer | MemoryPressure
 Fleet: TypeAlias = ToolReturn | TransferDone | ReplicaUp | ReplicaDown | RoleChanged | LoadReport
 Event: TypeAlias = Mine | FirstToken | Fleet | WeightsPending | WeightsLive | GroupClosed

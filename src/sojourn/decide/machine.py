@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import Any, cast
 
 from sojourn.decide import events, slots
@@ -112,7 +112,10 @@ class Machine:
 
     def _arrival(self, event: events.Arrival) -> Sequence[Action]:
         request = event.request
-        verdict = self.policies.admit.admit(request, len(self.queue), event.time)
+        accepted = request.admitted >= 0  # it had a seat, on a replica that it came from
+        verdict = (
+            None if accepted else self.policies.admit.admit(request, len(self.queue), event.time)
+        )
         if verdict is None:
             self._move(request, st.WAITING, event.time)
             return ()
@@ -160,6 +163,18 @@ class Machine:
         resident = request.state not in (st.WAITING, st.DELAYED, st.SWAPPED)
         self._move(request, st.CANCELLED, event.time)
         return (Release(request, request.computed if resident else 0),)
+
+    def _depart(self, event: events.Depart) -> Sequence[Action]:
+        request = event.request
+        resident = request.state not in (st.WAITING, st.DELAYED, st.SWAPPED)
+        if request.state == st.DELAYED:  # it may be put off elsewhere: that is no concern of ours
+            self.delayed = [entry for entry in self.delayed if entry[2] is not request]
+            heapify(self.delayed)
+        self._move(request, st.NEW, event.time)
+        tokens, request.computed = request.computed, 0
+        request.peak = max(request.peak, tokens)
+        request.target = request.prompt + request.decoded
+        return (Release(request, tokens if resident else 0),)
 
     def _swap_done(self, event: events.SwapDone) -> Sequence[Action]:
         request = event.request
@@ -364,6 +379,7 @@ def _worst_first(key: Callable[[RequestView, Time], Key]) -> Callable[[Request, 
 _HANDLERS: dict[type, Callable[[Machine, Any], Sequence[Action]]] = {
     events.Arrival: Machine._arrival,
     events.Cancel: Machine._cancel,
+    events.Depart: Machine._depart,
     events.StepEnd: Machine._step_end,
     events.Finish: Machine._finish,
     events.SwapDone: Machine._swap_done,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-NEW: Final = 0  # not yet seen by the machine
+NEW: Final = 0  # not yet, or no longer, seen by the machine of this replica
 DELAYED: Final = 1  # the admit slot put it off until a moment; it is in no queue
 WAITING: Final = 2  # queued without KV: new, or dropped and to be computed again
 PREFILL: Final = 3  # seated; its prompt (after a drop its output too) is being computed
@@ -28,6 +28,8 @@ NAMES: Final = tuple(
 )
 
 ENDED: Final = frozenset({FINISHED, REJECTED, CANCELLED})
+GONE: Final = ENDED | {HELD, NEW}
+"""States of which an order need remember nothing."""
 
 TRANSITIONS: Final = {
     (NEW, WAITING): "arrival accepted",
@@ -52,6 +54,7 @@ TRANSITIONS: Final = {
     (SWAPPED, SWAPPING_IN): "swap in",
     (SWAPPING_IN, PAUSED): "copy done",
     (HELD, FINISHED): "expired or released",
+    **{(state, NEW): "to another replica" for state in range(DELAYED, HELD)},
     **{(state, CANCELLED): "client gone" for state in range(NEW, HELD)},
 }
 """Every legal move and its reason; the diagram in the docs is drawn from this table."""

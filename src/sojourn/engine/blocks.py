@@ -62,6 +62,8 @@ class BlockPool:
         lru: Runs without users, the next to be evicted first.
         shelf: The runs that hold a prefix id, whole, the oldest first.
         leases: By request id; absent for a request that shares nothing.
+        landed: Requests and tokens whose KV has come, or will, from another replica, by id; their
+            blocks are taken.
         lasting: Free blocks that can be taken before somebody refused in this plan may need fewer.
     """
 
@@ -77,6 +79,7 @@ class BlockPool:
         self.lru: OrderedDict[int, Run] = OrderedDict()
         self.shelf: dict[int, list[Run]] = {}
         self.leases: dict[int, Lease] = {}
+        self.landed: dict[int, tuple[Request, int]] = {}
         self.lasting = self.total
 
     @property
@@ -124,11 +127,19 @@ class BlockPool:
         leased = lease.tokens if lease is not None else 0
         return (request.joined - request.computed + leased) % self.block_size
 
+    def lacking(self, request: Request) -> int:
+        """Return the blocks that a waiting request needs, if nothing of it is found."""
+        landed = self.landed.get(request.id)
+        need = self.blocks_at(request, request.target)
+        return need - self.blocks_at(*landed) if landed is not None else need
+
     def find(self, request: Request) -> tuple[int, list[Run], int]:
         """Return the tokens found for a waiting request, their shared runs, and blocks of its tail.
 
         The last token is always left over: it must be computed for its logits.
         """
+        if request.id in self.landed:
+            return self.landed[request.id][1], [], 0
         runs: list[Run] = []
         for id in request.prefix:
             copies = self.shelf.get(id)
@@ -152,6 +163,8 @@ class BlockPool:
         `reserve` free blocks are left over. Returns the tokens found in the cache, or -1 if the
         blocks are not free (then nothing changed).
         """
+        if request.id in self.landed:
+            return self._admit_landed(request, tokens, reserve)
         if not self.caching or (not request.prefix and request.id not in self.leases):
             if -(-request.target // self.block_size) + reserve > self.bare + self.cached:
                 return -1
@@ -167,6 +180,36 @@ class BlockPool:
         have = len(runs) * self.id_blocks + own
         self.take(self.blocks_at(request, found + tokens) - have)
         self.publish(request, found + tokens)
+        return found
+
+    def land(self, request: Request, tokens: int) -> bool:
+        """Take the blocks of `tokens` tokens whose KV comes from another replica, if they are free.
+
+        One block is left over, so that the request can go on.
+        """
+        blocks = self.blocks_at(request, tokens)
+        if blocks + 1 > self.free:
+            return False
+        self.take(blocks)
+        self.landed[request.id] = (request, tokens)
+        return True
+
+    def unland(self, request: Request) -> None:
+        """Give the blocks of KV from another replica back, unused."""
+        if request.id in self.landed:
+            self.give(self.blocks_at(*self.landed.pop(request.id)))
+
+    def _admit_landed(self, request: Request, tokens: int, reserve: int) -> int:
+        """Take the further blocks of a request whose KV came from another replica."""
+        found = self.landed[request.id][1]
+        have = self.blocks_at(request, found)
+        if self.lacking(request) + reserve > self.free:
+            return -1
+        del self.landed[request.id]
+        self.take(self.blocks_at(request, found + tokens) - have)
+        if self.caching and request.prefix:
+            self.leases[request.id] = Lease()
+            self.publish(request, found + tokens)
         return found
 
     def restore(self, request: Request) -> int:

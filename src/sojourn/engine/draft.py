@@ -21,15 +21,18 @@ class Blocks(Protocol):
     """What a draft asks of KV memory: `engine.blocks.BlockPool`, or a live engine's own."""
 
     block_size: int
+    landed: dict[int, tuple[Request, int]]
 
     @property
     def free(self) -> int: ...
     def take(self, blocks: int) -> None: ...
     def blocks_at(self, request: Request, tokens: int) -> int: ...
+    def lacking(self, request: Request) -> int: ...
     def find(self, request: Request) -> tuple[int, object, int]: ...
     def admit(self, request: Request, tokens: int, reserve: int) -> int: ...
     def publish(self, request: Request, tokens: int) -> None: ...
     def restore(self, request: Request) -> int: ...
+    def unland(self, request: Request) -> None: ...
 
 
 class StepDraft:
@@ -125,8 +128,7 @@ class StepDraft:
         if self.seats <= 0:
             return Refusal.SEAT
         found = self.pool.admit(request, tokens, self._reserve())
-        while found < 0 and self.machine.held and not self.machine.seated:
-            self._press(request)  # nobody runs: what is held for later gives way
+        while found < 0 and not self.machine.seated and self._give_way(request):
             found = self.pool.admit(request, tokens, self._reserve())
         if found < 0:
             return self._block()
@@ -135,6 +137,16 @@ class StepDraft:
             request.cached = found
         self._seat(request)
         return None
+
+    def _give_way(self, request: Request) -> bool:
+        """While nobody runs, free what is held for later, or has come for another request."""
+        if self.machine.held:
+            return self._press(request)
+        others = [one for one, _ in self.pool.landed.values() if one.state == WAITING]
+        if not others or others[-1] is request:
+            return False
+        self.pool.unland(others[-1])
+        return True
 
     def _seat(self, request: Request) -> None:
         for action in self.machine.seat(request, self.now):
@@ -187,7 +199,7 @@ class StepDraft:
     def make_room(self, request: RequestView, spare: int = 0) -> bool:
         """Let the victim slot free blocks for a queued request and `spare`; say if they are."""
         mine = cast(Request, request)
-        need = self.pool.blocks_at(mine, mine.target) if mine.state == WAITING else 1
+        need = self.pool.lacking(mine) if mine.state == WAITING else 1
         if mine.state == SWAPPED:
             need += self.pool.blocks_at(mine, mine.computed)
         while (short := need + spare + self._reserve() - self.pool.free) > 0:

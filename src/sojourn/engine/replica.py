@@ -13,7 +13,7 @@ from typing import Protocol
 
 from sojourn.decide.actions import Action, DelayUntil, Drop, HoldUntil, Pause, Reject, Release, Swap
 from sojourn.decide.clock import NEVER, Time
-from sojourn.decide.events import Arrival, Cancel, Finish, StepEnd, SwapDone, Timer
+from sojourn.decide.events import Arrival, Cancel, Depart, Finish, StepEnd, SwapDone, Timer
 from sojourn.decide.limits import HORIZON_STEPS
 from sojourn.decide.machine import Machine
 from sojourn.decide.request import Request
@@ -51,6 +51,10 @@ class Replica:
         finishes: Heap of (tick, seat, request); an entry is live while seat and tick still match.
         start, steps, duration: The run in progress; `steps` is 0 when idle.
         ended: Called with each request that got its last token, was shed or was cancelled.
+        chores: What is to be done at the next step boundary, before the plan.
+        exports: Requests that left and tokens of theirs whose KV is still read from here, by id.
+        hand_over: Called with each request whose prompt gave its first token, unless it was its
+            last; None where prompts and decodes run together.
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class Replica:
     ) -> None:
         self.index = index
         self.machine = machine
+        machine.seatings = index << 40  # a seat's number says whose it is: requests move
         self.step_time = step_time
         self.ended = ended
         self.recorder = recorder
@@ -77,6 +82,9 @@ class Replica:
         self.draft.join = self._join
         self.outputs: dict[int, int] = {}
         self.inbox: list[Request] = []
+        self.chores: list[Callable[[Time], None]] = []
+        self.exports: dict[int, tuple[Request, int]] = {}
+        self.hand_over: Callable[[Request, Time], None] | None = None
         self.context = 0
         self.finishes: list[tuple[int, int, Request]] = []
         self.start: Time = 0
@@ -109,10 +117,57 @@ class Replica:
         if request in self.inbox:
             self.inbox.remove(request)
         self.host.forget(request, self.pool.blocks_at(request, request.computed))
+        self.pool.unland(request)
         for action in self.machine.handle(Cancel(now, request)):
             self._carry_out(action)
             self.ended(request, now, "client gone")
         self.outputs.pop(request.id, None)
+
+    def depart(self, request: Request, now: Time, keep: bool = False) -> int:
+        """Let a request go to another replica, at a step boundary; return its tokens of KV.
+
+        With `keep` the KV stays, to be read from elsewhere, until `release_export`.
+        """
+        assert self.steps == 0, "left inside a step"
+        if request in self.inbox:
+            self.inbox.remove(request)
+        self.host.forget(request, self.pool.blocks_at(request, request.computed))
+        self.pool.unland(request)
+        (action,) = (a for a in self.machine.handle(Depart(now, request)) if isinstance(a, Release))
+        del self.outputs[request.id]
+        if keep:
+            if request.finish_tick >= 0:
+                self._leave(request, action.tokens)
+            self.exports[request.id] = (request, action.tokens)
+        else:
+            self._carry_out(action)
+        return action.tokens
+
+    def release_export(self, id: int) -> None:
+        """Give back the blocks of KV that has been read, or will not be."""
+        request, tokens = self.exports.pop(id)
+        self.pool.release(request, tokens, again=False)
+
+    def at_boundary(self, chore: Callable[[Time], None], now: Time) -> Time:
+        """Have something done at the next step boundary, before the plan; return when that is."""
+        self.chores.append(chore)
+        return self.interrupt(now) if self.steps else now
+
+    def progress(self, now: Time) -> int:
+        """Return how many steps of the run in progress ended before `now`."""
+        if self.steps <= 1:
+            return 0
+        steps = self.step_time.steps_until(self.machine.decodes, self.context, now - self.start)
+        return min(steps, self.steps) - 1
+
+    def halt(self, now: Time) -> None:
+        """Stop for good: of the run in progress only the steps that ended before `now` count."""
+        if done := self.progress(now):
+            self.steps = done
+            self.duration = self.step_time.run(self.machine.decodes, self.context, done)
+            self.advance()
+        self.steps = 0
+        self.draft.decoding = False
 
     def interrupt(self, now: Time) -> Time:
         """End the run in progress at its first step boundary at or after `now`; return that."""
@@ -139,7 +194,8 @@ class Replica:
         self.start = now
         self.head = machine.queue.peek(now)
         if not tokens and not decodes:
-            assert alarm < NEVER or not len(machine.queue), "requests wait and nothing can run"
+            awaited = alarm < NEVER or self.exports or self.pool.landed
+            assert awaited or not len(machine.queue), "requests wait and nothing can run"
             return alarm
         context = self.context if decodes else 0
         if tokens:
@@ -156,6 +212,8 @@ class Replica:
     def _ring(self, now: Time) -> None:
         """Take the arrivals, the copies that have ended and the timers that are due."""
         self.machine.returned.clear()
+        while self.chores:
+            self.chores.pop(0)(now)
         while self.inbox:
             self._let_in(self.inbox.pop(0), now)
         while (request := self.host.ended(now)) is not None:
@@ -226,6 +284,8 @@ class Replica:
         for request, _ in draft.grants:
             if request.state == DECODE:
                 self._join(request, now)
+                if self.hand_over is not None and request.finish_tick > machine.ticks:
+                    self.hand_over(request, now)
         while self.finishes and self.finishes[0][0] <= machine.ticks:
             tick, seat, request = heappop(self.finishes)
             if request.seat == seat and request.finish_tick == tick:

@@ -93,6 +93,14 @@ class Invariants:
         used = 0
         runs: dict[int, Run] = {}
         users: dict[int, int] = {}
+        for request, tokens in replica.exports.values():
+            lease = pool.leases.get(request.id)
+            own = tokens - (lease.tokens if lease is not None else 0)
+            used += -(-own // pool.block_size)
+            for run in lease.runs if lease is not None else ():
+                runs[id(run)] = run
+                users[id(run)] = users.get(id(run), 0) + 1
+        used += sum(pool.blocks_at(*landed) for landed in pool.landed.values())
         for request in self.requests.values():
             lease = pool.leases.get(request.id)
             if request.state not in RESIDENT:

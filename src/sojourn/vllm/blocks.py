@@ -22,6 +22,7 @@ class LiveBlocks:
         touched: Free blocks in it that are promised already.
         coming: Hashes of the blocks that this step will put into the prefix cache.
         dropped: Requests dropped by this draft, which vLLM cannot run again in the same step.
+        landed: Always empty: no KV comes from another engine.
     """
 
     def __init__(self, scheduler: Any, rows: int) -> None:
@@ -37,6 +38,7 @@ class LiveBlocks:
         self.coming: set[Any] = set()
         self.caching: bool = scheduler.kv_cache_manager.enable_caching
         self.dropped: set[int] = set()
+        self.landed: dict[int, tuple[Request, int]] = {}
 
     def begin(self, resident: int) -> None:
         """Forget what the last draft promised; vLLM has done or refused it."""
@@ -64,6 +66,10 @@ class LiveBlocks:
     def phase(self, request: Request) -> int:
         """Return the tick, modulo the block size, at which a decoding request needs a block."""
         return (request.joined - request.computed) % self.block_size
+
+    def lacking(self, request: Request) -> int:
+        """Return the blocks that a waiting request needs, if nothing of it is found."""
+        return self.blocks_at(request, request.target)
 
     def find(self, request: Request) -> tuple[int, object, int]:
         """Return the tokens that the prefix cache holds or will hold when vLLM looks, and blocks.
@@ -117,3 +123,7 @@ class LiveBlocks:
     def restore(self, request: Request) -> int:  # noqa: ARG002 - the draft's protocol
         """Never asked: this host does not offer to swap."""
         raise AssertionError("vLLM does not swap")
+
+    def unland(self, request: Request) -> None:  # noqa: ARG002 - the draft's protocol
+        """Never asked: nothing comes from another engine."""
+        raise AssertionError("nothing has landed")

@@ -142,6 +142,11 @@ class Scheduler(compat.AsyncScheduler):
             log.decision_seconds = self.counters.decision_seconds
             log.caller_seconds = self.recording.own_seconds
 
+    def _publish_at_rest(self) -> None:
+        """Show what is left when nobody is: no step will come to do it."""
+        if self.get_num_unfinished_requests() == 0:
+            self._publish()
+
     def _plan(self, host: Host) -> LiveDraft:
         """Let the recipe plan, and put before vLLM what it chose."""
         draft = host.decide(self.now())
@@ -210,6 +215,7 @@ class Scheduler(compat.AsyncScheduler):
         self.recording.landed(scheduler_output, self.now())
         result = super().update_from_output(scheduler_output, model_runner_output)
         self.recording.rest(self.get_num_unfinished_requests() > 0)
+        self._publish_at_rest()
         return result
 
     def add_request(self, request: compat.Request) -> None:
@@ -244,6 +250,7 @@ class Scheduler(compat.AsyncScheduler):
             self.holding[request.request_id] = request
         self.recording.ended(request, self.now())
         result: tuple[Any, Any] = super()._free_request(request, delay_free_blocks or held)
+        self._publish_at_rest()
         return result
 
     def get_request_counts(self) -> tuple[int, int]:

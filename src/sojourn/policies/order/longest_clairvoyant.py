@@ -21,7 +21,7 @@ from sojourn.decide.needs import Need
 from sojourn.decide.queues import Key
 from sojourn.decide.request import RequestView
 from sojourn.decide.slots import Changes, Services
-from sojourn.decide.states import DECODE, ENDED, HELD, PAUSED, PREFILL, SWAPPED, WAITING
+from sojourn.decide.states import DECODE, GONE, PAUSED, PREFILL, SWAPPED, WAITING
 from sojourn.errors import UserError
 from sojourn.policies.order.service_seconds import remaining_time
 from sojourn.policies.order.steady import Steady
@@ -81,7 +81,7 @@ class LongestClairvoyant(Steady):
             self.alarm_step = NEVER  # ranks of the seated matter to nobody
         elif self.alarm_step == NEVER:
             self.alarm_step = max(self.services.view.steps, self.next_ranking)
-        if finish in ENDED or finish == HELD:
+        if finish in GONE:
             self.remaining.pop(request.id, None)
             return
         self.remaining[request.id] = remaining_time(request, self.services)

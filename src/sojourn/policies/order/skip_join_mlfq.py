@@ -25,7 +25,7 @@ from sojourn.decide.needs import Need
 from sojourn.decide.queues import Key
 from sojourn.decide.request import RequestView
 from sojourn.decide.slots import Changes, Services
-from sojourn.decide.states import DECODE, DELAYED, ENDED, HELD, NEW, PREFILL, WAITING
+from sojourn.decide.states import DECODE, DELAYED, GONE, NEW, PREFILL, WAITING
 from sojourn.errors import UserError
 from sojourn.policies.order.steady import Steady
 
@@ -130,7 +130,7 @@ class SkipJoinMlfq(Steady):
                 job.since = now
                 self._arm(job)
                 self.idle.pop(request.id, None)
-        elif finish in ENDED or finish == HELD:
+        elif finish in GONE:
             if self.jobs.pop(request.id, None) is not None:
                 self.idle.pop(request.id, None)
         elif start in (DECODE, PREFILL):
