@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from statistics import median
 from typing import Any, Final
 
 from benchmarks.vllm_gain.cases import Case
@@ -30,8 +31,8 @@ SLOWEST: Final = 2.0
 ALLOWED: Final = 0.05
 """How much throughput and stream gap may be worse for a gain to be claimed."""
 
-NOISE_MAX: Final = 0.15
-"""A session in which the best stock differs from itself by more than this judges nothing."""
+ROUNDS: Final = 3
+"""Runs of each configuration that is judged."""
 
 Tell = Callable[[str], None]
 
@@ -44,9 +45,8 @@ class Result:
         case, title, headline: Of the case.
         rate: Requests a second that were sent.
         sweep: Short runs of stock's flags.
-        stock: Full runs of the best of them.
-        again: The best stock once more, at the end.
-        recipes: Full runs of ours.
+        stock: Full runs of the best of them, a run in each round.
+        recipes: Full runs of ours, in the same rounds.
         sentences: One for each recipe.
     """
 
@@ -55,9 +55,8 @@ class Result:
     headline: str
     rate: float = 0.0
     sweep: list[Outcome] = field(default_factory=list)
-    stock: list[Outcome] = field(default_factory=list)
-    again: Outcome | None = None
-    recipes: list[Outcome] = field(default_factory=list)
+    stock: list[list[Outcome]] = field(default_factory=list)
+    recipes: list[list[Outcome]] = field(default_factory=list)
     sentences: list[str] = field(default_factory=list)
 
     def document(self) -> dict[str, Any]:
@@ -65,16 +64,15 @@ class Result:
         return asdict(self)
 
     @property
-    def best(self) -> Outcome:
-        """The best full run of stock."""
-        return min(self.stock, key=lambda one: one.cost(self.headline))
+    def best(self) -> list[Outcome]:
+        """The full runs of the best stock: that with the best median."""
+        return min(self.stock, key=lambda runs: median(one.cost(self.headline) for one in runs))
 
     @property
     def noise(self) -> float:
-        """How far the best stock's headline is from its own repetition."""
-        if self.again is None:
-            return 0.0
-        return abs(gain(self.headline, self.again, self.best))
+        """By how much the best stock's own rounds differ, from the worst to the best."""
+        values = [one.value(self.headline) for one in self.best]
+        return max(values) / min(values) - 1.0 if min(values) > 0 else 0.0
 
 
 def gain(name: str, one: Outcome, other: Outcome) -> float:
@@ -112,25 +110,31 @@ class Session:
         self.tell(f"{case.name}: {result.rate:.1f} requests/s, full runs of about {full:.0f} s")
         candidates = self._sweep(case, result, full) if case.sweep else [DEFAULT]
         asked = self._draw(case, result.rate, full, "full")
-        for flags in candidates:
-            result.stock.append(self._measure(case, flags, asked, full))
-            self.save(result)
-        best = candidates[result.stock.index(result.best)]
-        for name, settings in case.recipes.items():
-            flags = replace(best, policy="fcfs", settings=settings, name=name)
-            result.recipes.append(self._measure(case, flags, asked, full))
-            self.save(result)
-        result.again = replace(
-            self._measure(case, best, asked, full), label=f"{best.label()} again"
-        )
-        result.sentences = [sentence(result, one) for one in result.recipes]
+        result.stock = [[] for _ in candidates]
+        result.recipes = [[] for _ in case.recipes]
+        best = candidates[0]
+        ours = [
+            replace(best, policy="fcfs", settings=settings, name=name)
+            for name, settings in case.recipes.items()
+        ]
+        entrants = list(zip([*candidates, *ours], [*result.stock, *result.recipes], strict=True))
+        for number in range(ROUNDS):
+            self.tell(f"  round {number + 1} of {ROUNDS}")
+            # The machine's speed drifts: nobody is always first, and rounds are compared in pairs.
+            for flags, runs in (
+                entrants[number % len(entrants) :] + entrants[: number % len(entrants)]
+            ):
+                runs.append(self._measure(case, flags, asked, full))
+                self.save(result)
+        result.sentences = [sentence(result, runs) for runs in result.recipes]
         self.save(result)
         return result
 
     def _length(self, case: Case) -> float:
         """Return how long a full run may be, with room for slow ones."""
         sweeps = len(SEATS) * len(case.budgets) if case.sweep else 0
-        fulls = (2 + bool(case.priorities) if case.sweep else 1) + len(case.recipes) + 1
+        fulls = (2 + bool(case.priorities) if case.sweep else 1) + len(case.recipes)
+        fulls *= ROUNDS
         fixed = PROBE_SECONDS + (sweeps + fulls) * (case.tail_seconds + WARM_SECONDS)
         spread = SWEEP_SHARE * sweeps + fulls
         return max(ROOM * (self.seconds - fixed) / spread, LEAST_SECONDS)
@@ -191,32 +195,34 @@ class Session:
         return found
 
 
-def sentence(result: Result, ours: Outcome) -> str:
-    """Return in plain words what a recipe is worth beside the best stock."""
-    best, name = result.best, result.headline
-    if best.unfinished or ours.unfinished:
+def sentence(result: Result, ours: Sequence[Outcome]) -> str:
+    """Return in plain words what a recipe is worth beside the best stock.
+
+    Each round gives a pair; a gain has to be there in all of them.
+    """
+    best, name, label = result.best, result.headline, ours[0].label
+    cut = [sum(one.unfinished for one in runs) for runs in (ours, best)]
+    if any(cut):
         return (
-            f"{ours.label}: not judged: {ours.unfinished} of its requests and {best.unfinished} of "
-            f"{best.label}'s were cut off; give more --minutes."
+            f"{label}: not judged: {cut[0]} of its requests and {cut[1]} of {best[0].label}'s were "
+            "cut off; give more --minutes."
         )
-    if result.noise > NOISE_MAX:
-        return (
-            f"{ours.label}: not judged: {best.label} differs from its own repetition by "
-            f"{result.noise:.0%}; measure on a quiet machine."
-        )
-    better = gain(name, ours, best)
-    bound = max(ALLOWED, 2 * result.noise)
-    rate = ours.throughput / best.throughput - 1.0
-    pause = ours.gap / best.gap - 1.0 if best.gap else 0.0
-    values = f"{name} {ours.value(name):.3g} against {best.value(name):.3g} of {best.label}"
+    pairs = list(zip(ours, best, strict=True))
+    gains = sorted(gain(name, one, other) for one, other in pairs)
+    rate = median(one.throughput / other.throughput for one, other in pairs) - 1.0
+    pause = median(one.gap / other.gap if other.gap else 1.0 for one, other in pairs) - 1.0
+    values = (
+        f"{name} {median(one.value(name) for one in ours):.3g} against "
+        f"{median(one.value(name) for one in best):.3g} of {best[0].label}, better by "
+        f"{gains[0]:+.0%} to {gains[-1]:+.0%} in {len(gains)} rounds"
+    )
     sides = f"throughput {rate:+.0%}, p99 stream gap {pause:+.0%}"
-    if abs(better) <= bound:
-        return f"{ours.label}: no difference: keep stock ({values}; within {bound:.0%}; {sides})."
-    if better < 0:
-        return f"{ours.label}: worse: keep stock ({values}; {sides})."
+    if gains[-1] < -ALLOWED:
+        return f"{label}: worse: keep stock ({values}; {sides})."
+    if gains[0] <= ALLOWED:
+        return f"{label}: no difference shown: keep stock ({values}; {sides})."
     if rate < -ALLOWED or pause > ALLOWED:
         return (
-            f"{ours.label}: no gain is claimed: {values}, but at a price beyond {ALLOWED:.0%} "
-            f"({sides})."
+            f"{label}: no gain is claimed: {values}, but at a price beyond {ALLOWED:.0%} ({sides})."
         )
-    return f"{ours.label}: gain: {values} ({sides})."
+    return f"{label}: gain: {values} ({sides})."
