@@ -80,7 +80,7 @@ def setup(settings: Settings, row: Row) -> Setup:
     )
     seconds = block_bytes / (engine.swap_gb_per_second * 1e9)
     fleet = Fleet(limits, Roofline(model, gpu), swap_block_seconds=seconds)
-    return fleet.setup(load_recipe(row.recipe, row.host))
+    return fleet.built(load_recipe(row.recipe, row.host))
 
 
 def measure(workload: Workload, made: Setup, rate: float) -> Point:

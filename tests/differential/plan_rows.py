@@ -9,7 +9,6 @@ from sojourn.decide.limits import EngineLimits
 from sojourn.decide.services import StepTime
 from sojourn.decide.states import DECODE, FINISHED, PREFILL, WAITING
 from sojourn.engine.replica import Replica
-from sojourn.policies.route.round_robin import Config, RoundRobin
 from sojourn.recipes import load_recipe
 from sojourn.sim.loop import Setup, Simulation
 from sojourn.sim.workload import Workload
@@ -101,7 +100,6 @@ def simulate(
         recipe=load_recipe(recipe),
         limits=limits,
         step_time=step_time,
-        make_router=lambda: RoundRobin(Config()),
         trace_states=True,
         max_horizon=1,
         check=recorder,
@@ -118,7 +116,6 @@ def simulate_jumping(workload: Workload, limits: EngineLimits, step_time: StepTi
         recipe=load_recipe("vllm"),
         limits=limits,
         step_time=step_time,
-        make_router=lambda: RoundRobin(Config()),
     )
     return Simulation(workload, setup).run().requests.finish.tolist()
 

@@ -10,7 +10,6 @@ import pytest
 from plan_families import make_case
 from plan_rows import Recorder  # noqa: F401 - the module must import without vllm
 
-from sojourn.policies.route.round_robin import Config, RoundRobin
 from sojourn.recipes import load_recipe, recipe_names
 from sojourn.sim.loop import Setup, Simulation
 from sojourn.steplog.read import read_steplog
@@ -37,7 +36,6 @@ def simulated(case, recipe):
         recipe=load_recipe(recipe),
         limits=case.limits,
         step_time=case.cost,
-        make_router=lambda: RoundRobin(Config()),
         max_horizon=1,
     )
     return Simulation(case.workload, setup).run()

@@ -9,7 +9,6 @@ from sojourn.decide.clock import NEVER, SECOND
 from sojourn.decide.limits import EngineLimits
 from sojourn.decide.request import Request
 from sojourn.decide.slots import Services
-from sojourn.policies.route import round_robin
 from sojourn.recipes.load import DEFAULTS, Recipe, make_config
 from sojourn.sim.check import Invariants
 from sojourn.sim.loop import Setup, Simulation
@@ -120,7 +119,6 @@ def simulate(
         recipe=recipe or a_recipe(),
         limits=limits(**changed),
         step_time=cost,
-        make_router=lambda: round_robin.RoundRobin(round_robin.Config()),
         swap_block_seconds=swap,
         trace_states=True,
         max_horizon=max_horizon,

@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from sojourn.cost import Coefficients, Fitted
 from sojourn.decide.clock import SECOND
 from sojourn.decide.limits import HORIZON_STEPS, EngineLimits
-from sojourn.policies.route import least_load, round_robin
+from sojourn.fleet.design import Design, Group
+from sojourn.policies.tables import SLOTS
 from sojourn.recipes import load_recipe
 from sojourn.sim.check import Invariants
+from sojourn.sim.fleet.loop import FleetSimulation
 from sojourn.sim.loop import Setup, Simulation
 from sojourn.sim.workload import Workload
 from sojourn.steplog.record import RunRecord, SloClass
@@ -37,7 +39,7 @@ class Case:
     workload: Workload
     limits: EngineLimits
     replicas: int = 1
-    router: str = "round_robin"
+    router: str = "rr"
 
 
 def make(rows, *, tenants=3, classes=None, block_tokens=0, prefix=(), following=None, gap=None):
@@ -149,6 +151,33 @@ def ties(draw):
     return Case(workload, limits, draw(st.integers(2, 3)), draw(st.sampled_from(["rr", "ll"])))
 
 
+ROUTERS = {"rr": "round_robin", "ll": "least_load"}
+
+
+def policy(slot, name, **parameters):
+    """Return the name and the configuration of a fleet policy."""
+    return name, SLOTS[slot][name][0](**parameters)
+
+
+def like(setup, replicas, router="round_robin", **more):
+    """Return a fleet of replicas that are each like a setup."""
+    group = Group(
+        name="replica",
+        count=replicas,
+        recipe=setup.recipe,
+        limits=setup.limits,
+        step_time=setup.step_time,
+        swap_block_seconds=setup.swap_block_seconds,
+    )
+    given = {
+        "route": policy("route", router),
+        "place": policy("place", "least_loaded"),
+        "scale": policy("scale", "fixed"),
+        **more,
+    }
+    return Design("like", (group,), **given)
+
+
 @st.composite
 def copies(draw):
     """Draw a cache with an idle and a leased copy of one id, and prompts that begin with it.
@@ -198,22 +227,25 @@ def run(
         checks.setdefault(replica.index, Invariants())(replica)
 
     loaded = recipe if not isinstance(recipe, str) else load_recipe(recipe, host, overrides)
-    routers = {
-        "rr": lambda: round_robin.RoundRobin(round_robin.Config()),
-        "ll": lambda: least_load.LeastLoad(least_load.Config()),
-    }
     setup = Setup(
         recipe=loaded,
         limits=case.limits,
         step_time=cost,
-        make_router=routers.get(case.router, routers["rr"]),
-        replicas=case.replicas,
         swap_block_seconds=0.0005,
         trace_states=trace,
         max_horizon=max_horizon,
         check=every_step if check else None,
     )
-    simulation = Simulation(case.workload, setup)
+    if case.replicas == 1:
+        simulation = Simulation(case.workload, setup)
+    else:
+        simulation = FleetSimulation(
+            case.workload,
+            like(setup, case.replicas, ROUTERS[case.router]),
+            max_horizon=max_horizon,
+            trace_states=trace,
+            check=setup.check,
+        )
     record = simulation.run()
     for replica in simulation.replicas:
         pool = replica.pool

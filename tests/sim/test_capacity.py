@@ -29,7 +29,7 @@ def even(count=50, gap=1.0, output=5):
 @pytest.mark.parametrize("gap", [0.02, 1.0])
 def test_one_seat_serves_one_request_per_service_time(replicas, gap):
     # Five steps of 10 ms each: the first token comes with the prefill.
-    setup = fleet(replicas).setup(load_recipe("vllm"))
+    setup = fleet(replicas).built(load_recipe("vllm"))
     told = []
     found = capacity(even(gap=gap), setup, told.append)
     assert found.requests_per_second == pytest.approx(20.0 * replicas, rel=0.03)
@@ -44,12 +44,12 @@ def test_one_seat_serves_one_request_per_service_time(replicas, gap):
 
 def test_bursts_do_not_lower_the_rate_at_which_the_queue_grows():
     rows = [(place // 25 * 25.0, 8, 5, 0) for place in range(100)]
-    found = capacity(make(rows), fleet().setup(load_recipe("vllm")))
+    found = capacity(make(rows), fleet().built(load_recipe("vllm")))
     assert found.requests_per_second == pytest.approx(20.0, rel=0.05)
 
 
 def test_seats_raise_the_capacity_of_short_traces_too():
-    found = capacity(even(count=10), fleet(seats=64).setup(load_recipe("vllm")))
+    found = capacity(even(count=10), fleet(seats=64).built(load_recipe("vllm")))
     assert found.requests_per_second == pytest.approx(64 * 20.0, rel=0.1)
 
 
@@ -57,7 +57,7 @@ def test_turns_of_sessions_wait_for_the_turn_before():
     following = [place + 1 if place % 2 == 0 else -1 for place in range(60)]
     rows = [(place // 2 * 1.0, 8, 5, 0) for place in range(60)]
     workload = make(rows, following=following, gap=[SECOND // 10] * 60)
-    found = capacity(workload, fleet().setup(load_recipe("vllm")))
+    found = capacity(workload, fleet().built(load_recipe("vllm")))
     assert found.requests_per_second == pytest.approx(20.0, rel=0.05)
     assert mean_rate(workload) == pytest.approx(2.0)
 
@@ -66,12 +66,12 @@ def test_few_long_sessions_count_by_session():
     # Of 1000 requests in 20 sessions 1 % would be half of all that can ever wait.
     following = [place + 1 if place % 50 != 49 else -1 for place in range(1000)]
     rows = [(place // 50 * 10.0, 8, 5, 0) for place in range(1000)]
-    found = capacity(make(rows, following=following), fleet().setup(load_recipe("vllm")))
+    found = capacity(make(rows, following=following), fleet().built(load_recipe("vllm")))
     assert found.requests_per_second == pytest.approx(20.0, rel=0.1)
 
 
 def test_the_queue_grows_by_more_than_a_hundredth_of_a_pass():
-    found = capacity(even(count=400), fleet().setup(load_recipe("vllm")))
+    found = capacity(even(count=400), fleet().built(load_recipe("vllm")))
     allowed = 400 * -(-REQUESTS_MIN // 400) // 100
     for probe in found.probes:
         if probe.waiting_second is None:
@@ -107,7 +107,7 @@ def test_copies_have_their_own_sessions_and_prefixes():
 )
 def test_workloads_without_a_capacity_say_so(rows, sentence):
     with pytest.raises(UserError) as error:
-        capacity(make(rows), fleet().setup(load_recipe("vllm")))
+        capacity(make(rows), fleet().built(load_recipe("vllm")))
     assert sentence in str(error.value)
 
 

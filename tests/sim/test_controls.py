@@ -9,7 +9,6 @@ from sojourn.catalog import load_gpu, load_model
 from sojourn.cost import Coefficients, Fitted, Roofline, kv_blocks
 from sojourn.decide.clock import SECOND
 from sojourn.decide.limits import EngineLimits
-from sojourn.policies.route import round_robin
 from sojourn.recipes import load_recipe, recipe_names
 from sojourn.report.metrics import measure
 from sojourn.sim.loop import Setup, Simulation
@@ -32,7 +31,6 @@ def small_engine(recipe):
             num_gpu_blocks=blocks, max_num_seqs=SEATS, max_model_len=min(16 * blocks, 32_768)
         ),
         step_time=Roofline(model, gpu),
-        make_router=lambda: round_robin.RoundRobin(round_robin.Config()),
     )
 
 
@@ -122,7 +120,6 @@ def total_time(rows, recipe, host="vllm"):
         recipe=load_recipe(recipe, host),
         limits=EngineLimits(num_gpu_blocks=1000, max_num_seqs=1, max_model_len=100),
         step_time=UNIT,
-        make_router=lambda: round_robin.RoundRobin(round_robin.Config()),
     )
     requests = Simulation(workload, setup).run().requests
     return int((requests.finish - requests.arrival).sum())

@@ -13,7 +13,6 @@ from sojourn.decide.limits import EngineLimits
 from sojourn.decide.needs import Need
 from sojourn.decide.slots import Mode, Refusal, Yield
 from sojourn.policies.order.steady import Steady
-from sojourn.policies.route import round_robin
 from sojourn.recipes import load_recipe
 from sojourn.recipes.load import Recipe
 from sojourn.sim.check import Invariants
@@ -252,7 +251,6 @@ def run(seed, **noise):
         recipe=recipe,
         limits=limits,
         step_time=COST,
-        make_router=lambda: round_robin.RoundRobin(round_robin.Config()),
         swap_block_seconds=0.001,
         check=check,
     )

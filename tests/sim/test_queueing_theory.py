@@ -13,7 +13,6 @@ import pytest
 from sojourn.cost import Coefficients, Fitted
 from sojourn.decide.clock import SECOND
 from sojourn.decide.limits import EngineLimits
-from sojourn.policies.route import round_robin
 from sojourn.recipes import load_recipe
 from sojourn.sim.loop import Setup, Simulation
 from sojourn.sim.workload import Workload, make_workload
@@ -68,7 +67,6 @@ def setup(max_num_seqs=1, step_time=STEP, **changed):
         recipe=load_recipe("vllm"),
         limits=EngineLimits(num_gpu_blocks=20_000, max_num_seqs=max_num_seqs, max_model_len=40_000),
         step_time=step_time,
-        make_router=lambda: round_robin.RoundRobin(round_robin.Config()),
         **changed,
     )
 

@@ -7,9 +7,11 @@ from dataclasses import fields
 
 from sojourn.cost import Coefficients, Fitted
 from sojourn.decide.limits import EngineLimits
-from sojourn.policies.route.least_load import Config, LeastLoad
+from sojourn.fleet.design import Design, Group
+from sojourn.policies.tables import SLOTS
 from sojourn.recipes import load_recipe, recipe_names
-from sojourn.sim.loop import Setup, Simulation
+from sojourn.sim.fleet.loop import FleetSimulation
+from sojourn.sim.loop import Setup
 from sojourn.sim.workload import Workload, make_workload
 from sojourn.steplog.record import SloClass
 from sojourn.trace import (
@@ -57,12 +59,25 @@ def digest(workload: Workload, name: str, host: str) -> str:
         recipe=load_recipe(name, host),
         limits=limits,
         step_time=COST,
-        make_router=lambda: LeastLoad(Config()),
-        replicas=2,
         swap_block_seconds=0.0005,
-        trace_states=True,
     )
-    record = Simulation(workload, setup, rate_scale=8.0).run()
+    design = Design(
+        "two",
+        (
+            Group(
+                "replica",
+                2,
+                setup.recipe,
+                limits,
+                COST,
+                swap_block_seconds=setup.swap_block_seconds,
+            ),
+        ),
+        route=("least_load", SLOTS["route"]["least_load"][0]()),
+        place=("least_loaded", SLOTS["place"]["least_loaded"][0]()),
+        scale=("fixed", SLOTS["scale"]["fixed"][0]()),
+    )
+    record = FleetSimulation(workload, design, 8.0, trace_states=True).run()
     assert record.transitions is not None
     hashed = hashlib.sha256(repr((record.reasons, record.classes, record.tenants)).encode())
     for table in (record.requests, record.steps, record.transitions):

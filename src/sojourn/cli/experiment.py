@@ -259,7 +259,7 @@ def measure_capacity(experiment: Experiment, stock: Recipe) -> Capacity:
     """Return the capacity of the stock recipe, telling how the search goes."""
     from sojourn.sim.capacity import capacity
 
-    setup = experiment.fleet.setup(stock)
+    setup = experiment.fleet.built(stock)
     with (
         status(f"measuring the capacity of {stock.name}", experiment.quiet) as tell,
         told_of_interrupts(f"while the capacity of {stock.name} was measured"),

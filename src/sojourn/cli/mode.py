@@ -55,8 +55,15 @@ def mode(
         typer.echo(read_mode(path))
         return
     check_mode("MODE", wanted)
+    made = not path.exists()
     write_mode(path, wanted)
     typer.echo(f"mode {wanted}: {path}")
+    if made and file is not None:
+        typer.echo(
+            f"note: {path} was not there before; only a server that was started with that "
+            "mode file reads it",
+            err=True,
+        )
 
 
 def check_mode(where: str, name: str) -> None:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 STOCK: Final = "vllm"
 """What decided while a recipe ran in shadow mode."""
 
+BURST_SHARE: Final = 0.1
+"""Requests that came within a smaller share of the run than this offered no rate."""
+
 TimelineFile = Annotated[
     Path | None, typer.Option("--timeline", help="Write a timeline for ui.perfetto.dev.")
 ]
@@ -76,8 +79,12 @@ def report(
             "leave --timeline out"
         )
     shown = record if record.differences is None else replace(record, recipe=STOCK)
+    burst = _burst(shown)
+    if burst is not None:
+        # Nor is a rate offered from outside in a closed loop.
+        shown = replace(shown, notes={**shown.notes, "closed_loop": True})
     runs = [summarise(shown, seed=seed)]
-    verdict = _verdict(runs[0], record)
+    verdict = _verdict(runs[0], record, burst)
     about = {
         "trace": source.trace or step_log[0].name,
         "model": source.model,
@@ -121,6 +128,32 @@ def notes_of(record: RunRecord) -> list[str]:
     return notes
 
 
+def _burst(record: RunRecord) -> str | None:
+    """Return the sentence on a real run whose requests came all but at once, else None.
+
+    Goodput is per second of the time in which requests came. Of a burst that is a rate which
+    nobody offered and no engine served. Simulated runs are compared with others by it, and keep
+    the number that `sojourn simulate` gave.
+    """
+    from sojourn.decide.clock import SECOND
+    from sojourn.report.served import served
+    from sojourn.report.units import count, seconds
+
+    if record.host == "simulator" or record.notes.get("closed_loop"):
+        return None
+    facts = served(record)
+    arrivals = record.requests.arrival[facts.arrived]
+    if arrivals.size < 2:
+        return None
+    span, whole = int(arrivals.max()) - facts.begin, facts.end - facts.begin
+    if span >= BURST_SHARE * whole:
+        return None
+    return (
+        f"All {count(arrivals.size)} requests came within {seconds(span / SECOND)}: goodput is "
+        f"per second of the whole {seconds(whole / SECOND)}, in which they were served."
+    )
+
+
 def recorder_share(record: RunRecord) -> float | None:
     """Return the CPU time of recording over the time of the steps; None if not measured."""
     busy = float(record.steps.duration.sum()) / 1e12
@@ -149,7 +182,7 @@ def differences_of(record: RunRecord) -> dict[str, int]:
     return {name: number for name, number in counts.items() if number}
 
 
-def _verdict(run: RunSummary, record: RunRecord) -> Verdict:
+def _verdict(run: RunSummary, record: RunRecord, burst: str | None) -> Verdict:
     """Return what stands where comparisons have a verdict: what the run achieved."""
     from sojourn.report import LoadVerdict, Verdict
     from sojourn.report.reasons import what_it_missed
@@ -158,7 +191,8 @@ def _verdict(run: RunSummary, record: RunRecord) -> Verdict:
 
     row = run.row
     engine = record.engine or record.host
-    met = f"met the SLOs of {share(met_share(run))} of {count(row.requests)} requests"
+    noun = "request" if row.requests == 1 else "requests"
+    met = f"met the SLOs of {share(met_share(run))} of {count(row.requests)} {noun}"
     missed = what_it_missed(row)
     one = LoadVerdict(
         load=row.load,
@@ -173,7 +207,8 @@ def _verdict(run: RunSummary, record: RunRecord) -> Verdict:
         adequate=is_adequate(run),
     )
     what = met if row.requests else "had no request"
-    return Verdict(f"{row.recipe} in {engine} {what}.", None, tuple(notes_of(record)), (one,))
+    notes = (*notes_of(record), *([burst] if burst else ()))
+    return Verdict(f"{row.recipe} in {engine} {what}.", None, notes, (one,))
 
 
 def _write(

@@ -69,7 +69,10 @@ def split_words(words: Sequence[str], yaml_file: Path | None) -> VllmWords:
             if value is not None and flag.startswith("--"):
                 seen[flag.removeprefix("--")] = value
     if model is None and "model" not in seen:
-        raise UserError("no model is named; put it first: sojourn serve MODEL ...")
+        raise UserError(
+            "no model is named; put it first: sojourn serve MODEL ...; for more: "
+            "sojourn serve --help"
+        )
     limits = {key: seen[key] for key in LIMITS if key in seen}
     return VllmWords(model, tuple(passed), additional, _port(seen), limits)
 

@@ -64,6 +64,10 @@ class RankedQueue:
             return request
         return None
 
+    def requests(self) -> list[Request]:
+        """Return the queued requests, in order of entry."""
+        return [entry[3] for entry in self.live.values()]
+
     def discard(self, request: Request) -> None:
         """Remove a request; a no-op if it is not there."""
         entry = self.live.pop(request.id, None)
@@ -125,6 +129,10 @@ class GroupedQueue:
                 continue
             return line[0]
         return None
+
+    def requests(self) -> list[Request]:
+        """Return the queued requests, in order of entry."""
+        return list(self.live.values())
 
     def discard(self, request: Request) -> None:
         """Remove a request; a no-op if it is not there."""

@@ -92,6 +92,11 @@ class Replica:
         self.duration: Time = 0
         self.head: Request | None = None
 
+    @property
+    def awaits(self) -> bool:
+        """Whether KV is on its way from here or to here, whose arrival will change what fits."""
+        return bool(self.exports or self.pool.landed)
+
     def submit(self, request: Request, output: int, now: Time) -> bool:
         """Take an arrival; return whether the run in progress (or idleness) must end for it."""
         assert output > 0, "a request generates at least one token"
@@ -169,6 +174,16 @@ class Replica:
         self.steps = 0
         self.draft.decoding = False
 
+    def lose(self, request: Request, now: Time) -> None:
+        """After `halt`: let a request go with its tokens; its KV is lost with everything here."""
+        if request in self.inbox:
+            self.inbox.remove(request)
+        else:
+            self.machine.handle(Depart(now, request))
+        if request.finish_tick >= 0:
+            request.finish_tick = -1
+            self.recorder.left(request)
+
     def interrupt(self, now: Time) -> Time:
         """End the run in progress at its first step boundary at or after `now`; return that."""
         if self.steps > 1 and now < self.start + self.duration:
@@ -194,8 +209,8 @@ class Replica:
         self.start = now
         self.head = machine.queue.peek(now)
         if not tokens and not decodes:
-            awaited = alarm < NEVER or self.exports or self.pool.landed
-            assert awaited or not len(machine.queue), "requests wait and nothing can run"
+            stuck = alarm == NEVER and len(machine.queue) and not self.awaits
+            assert not stuck, "requests wait and nothing can run"
             return alarm
         context = self.context if decodes else 0
         if tokens:
@@ -294,10 +309,13 @@ class Replica:
 
     def _take_growth(self, decodes: int, steps: int) -> None:
         """Take the blocks of all steps of the run but the first, which has them."""
+        self.pool.take(self.growth(decodes, steps - 1))
+
+    def growth(self, decodes: int, steps: int) -> int:
+        """Return the blocks that the `steps` steps after the first of the run take."""
         size, at = self.pool.block_size, self.machine.ticks + 1
-        cycles, rest = divmod(steps - 1, size)
-        growth = sum(self.phases[(at + step) % size] for step in range(rest))
-        self.pool.take(cycles * decodes + growth)
+        cycles, rest = divmod(steps, size)
+        return cycles * decodes + sum(self.phases[(at + step) % size] for step in range(rest))
 
     def _join(self, request: Request, token: Time | None = None) -> None:
         """Add a request in decode to the clock, the histogram and the finishes."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from sojourn.policies import admit, compose, order, retain, route, victim
+from sojourn.policies import admit, compose, order, place, retain, route, scale, victim
 
 SLOTS: Final[Mapping[str, Mapping[str, tuple[type[Any], type[Any]]]]] = {
     "admit": admit.TABLE,
@@ -14,7 +14,12 @@ SLOTS: Final[Mapping[str, Mapping[str, tuple[type[Any], type[Any]]]]] = {
     "victim": victim.TABLE,
     "retain": retain.TABLE,
     "route": route.TABLE,
+    "place": place.TABLE,
+    "scale": scale.TABLE,
 }
 
 REPLICA_SLOTS: Final = ("admit", "order", "compose", "victim", "retain")
-"""The slots that a recipe fills; a router stands above the replicas."""
+"""The slots of each replica."""
+
+FLEET_SLOTS: Final = ("route", "place", "scale")
+"""The slots above the replicas."""

@@ -23,6 +23,8 @@ import numpy as np
 
 from sojourn.decide.clock import NEVER, SECOND, Time
 from sojourn.errors import UserError
+from sojourn.fleet.design import Design
+from sojourn.sim.fleet.loop import start
 from sojourn.sim.loop import Setup, Simulation
 from sojourn.sim.workload import Workload
 
@@ -182,7 +184,7 @@ class Search:
     allowed: int
     period: Time
     rate: float
-    setup: Setup
+    setup: Setup | Design
     told: Callable[[Probe], None]
     probes: list[Probe]
 
@@ -190,7 +192,7 @@ class Search:
         """Return whether the queue grows at a scale."""
         first, second = round(self.period / scale), round(2 * self.period / scale)
         watch = _Watch(first, self.allowed)
-        simulation = Simulation(self.double, replace(self.setup, check=watch), scale)
+        simulation = start(self.setup, self.double, scale, watch)
         watch.simulation = simulation
         try:
             record = _uninterrupted(simulation.run(until=second))
@@ -210,7 +212,7 @@ class Search:
         while not low or not high:
             if len(self.probes) >= PROBES_MAX:
                 raise UserError(
-                    f"the queue of recipe {self.setup.recipe.name!r} "
+                    f"the queue of recipe {self.setup.name!r} "
                     f"{'never' if low else 'always'} grows, at any rate tried from "
                     f"{min(p.requests_per_second for p in self.probes):.3g} to "
                     f"{max(p.requests_per_second for p in self.probes):.3g} requests per second: "
@@ -249,7 +251,7 @@ def _uninterrupted(record: RunRecord) -> RunRecord:
 
 
 def capacity(
-    workload: Workload, setup: Setup, told: Callable[[Probe], None] = lambda _: None
+    workload: Workload, setup: Setup | Design, told: Callable[[Probe], None] = lambda _: None
 ) -> Capacity:
     """Return the highest rate at which the queue of a setup's recipe does not grow.
 
@@ -262,7 +264,7 @@ def capacity(
         UserError: If the workload has no rate, or nothing of it can run, or it sheds at any rate.
     """
     rate = mean_rate(workload)
-    seats = setup.limits.max_num_seqs * setup.replicas
+    seats = setup.seats
     wanted = max(REQUESTS_PER_SEAT * seats, REQUESTS_MIN)
     if wanted > REQUESTS_MAX:
         raise UserError(
@@ -273,7 +275,7 @@ def capacity(
     single = repeat(workload, copies)
     own = sum(1 for time in single.arrival if time >= 0)
     at_once = replace(single, arrival=[0] * len(single), following=[-1] * len(single))
-    record = _uninterrupted(Simulation(at_once, setup).run(until=NEVER))
+    record = _uninterrupted(start(setup, at_once).run(until=NEVER))
     finishes = np.sort(record.requests.finish[record.requests.finish >= 0])
     if not finishes.size:
         raise UserError(

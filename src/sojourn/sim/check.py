@@ -5,8 +5,6 @@ Each INV-n is listed in docs/reference/invariants.md.
 
 from __future__ import annotations
 
-from sojourn.decide.machine import Machine
-from sojourn.decide.queues import GroupedQueue
 from sojourn.decide.request import Request
 from sojourn.decide.states import (
     DECODE,
@@ -49,18 +47,24 @@ class Invariants:
 
     def _collect(self, replica: Replica) -> None:
         machine = replica.machine
-        seen = [*_queued(machine), *machine.seated.values()]
+        seen = [*machine.queue.requests(), *machine.seated.values()]
         seen += [request for request, _ in machine.held.values()]
         seen += [copy[2] for copy in replica.host.copies]
         self.requests.update((request.id, request) for request in seen)
-        ended = [i for i, r in self.requests.items() if r.state not in (*QUEUED, *RESIDENT)]
-        for id in ended:
+        here = (*QUEUED, *RESIDENT)
+        ended = [
+            id
+            for id, request in self.requests.items()
+            if request.state not in here or (id not in replica.outputs and id not in machine.held)
+        ]
+        for id in ended:  # or left: what it does elsewhere is checked there
             del self.requests[id]
+            self.decoded.pop(id, None)
 
     def _queues(self, replica: Replica) -> None:
         """INV-1 and INV-2: each request is in exactly the containers that its state says."""
         machine = replica.machine
-        queued = {request.id for request in _queued(machine)}
+        queued = {request.id for request in machine.queue.requests()}
         for request in self.requests.values():
             state = NAMES[request.state]
             assert (request.id in queued) == (request.state in QUEUED), f"INV-1 queue: {state}"
@@ -173,14 +177,6 @@ class Invariants:
         for request, n in draft.grants:
             assert request.state == PREFILL, "INV-9: granted without a seat"
             assert 0 < n <= request.target - request.computed, "INV-9: granted too much"
-
-
-def _queued(machine: Machine) -> list[Request]:
-    """Return the queued requests, in order of entry."""
-    queue = machine.queue
-    if isinstance(queue, GroupedQueue):
-        return list(queue.live.values())
-    return [entry[3] for entry in queue.live.values()]
 
 
 def _granted(replica: Replica, request: Request) -> int:

@@ -23,7 +23,6 @@ from sojourn.decide.slots import Services
 from sojourn.decide.states import NAMES
 from sojourn.engine.replica import Replica
 from sojourn.errors import UserError
-from sojourn.policies.route.slot import Route
 from sojourn.recipes.load import Recipe
 from sojourn.sim.columns import RequestRows, step_columns, transition_columns
 from sojourn.sim.limits import check_limits
@@ -44,8 +43,7 @@ class Setup:
         recipe: Policies of each replica.
         limits: Engine limits of each replica.
         step_time: Step times, alike for the engine and for policies that predict them.
-        make_router: Makes the router, anew for each run.
-        replicas: Number of replicas.
+        replicas: 1; a fleet makes its own.
         swap_block_seconds: Time to copy one block over the link to host memory.
         trace_states: Whether every state change is recorded.
         max_horizon: Most steps that one plan may cover; 1 steps one by one.
@@ -55,35 +53,25 @@ class Setup:
     recipe: Recipe
     limits: EngineLimits
     step_time: StepTime
-    make_router: Callable[[], Route]
     replicas: int = 1
     swap_block_seconds: float = 0.0
     trace_states: bool = False
     max_horizon: int = HORIZON_STEPS
     check: Callable[[Replica], None] | None = None
 
+    @property
+    def name(self) -> str:
+        """What to call it: its recipe."""
+        return self.recipe.name
+
+    @property
+    def seats(self) -> int:
+        """Seats of all replicas."""
+        return self.replicas * self.limits.max_num_seqs
+
     def __post_init__(self) -> None:
         """Refuse limits that vLLM would refuse."""
         check_limits(self.limits)
-
-
-class Load:
-    """What routers may read of a replica, exact and current."""
-
-    __slots__ = ("machine",)
-
-    def __init__(self, machine: Machine) -> None:
-        self.machine = machine
-
-    @property
-    def waiting(self) -> int:
-        """Requests queued for a seat."""
-        return len(self.machine.queue)
-
-    @property
-    def seated(self) -> int:
-        """Requests with a seat."""
-        return len(self.machine.seated)
 
 
 class Truth:
@@ -103,6 +91,7 @@ class Simulation:
     Attributes:
         row_of: Workload row of each request id; ids count arrivals.
         pending: Turns that follow others, as (time, sequence, row).
+        calls: What is to be done at a moment, before all else at it, as (time, sequence, what).
         wakes: Step ends and plans, as (time, 0 or 1, replica, version); only the newest version of
             a replica counts.
         open: Requests that have not ended, by id, with their replica.
@@ -113,15 +102,14 @@ class Simulation:
         self.setup = setup
         self.rate_scale = rate_scale
         self.starts = workload.starts(rate_scale)
-        self.router = setup.make_router()
-        self.recorders = [RunRecorder() for _ in range(setup.replicas)]
-        self.replicas = [self._replica(index) for index in range(setup.replicas)]
-        self.loads = [Load(replica.machine) for replica in self.replicas]
+        self.recorders: list[RunRecorder] = []
+        self.versions: list[int] = []
+        self.replicas = [self._replica(index, setup) for index in range(setup.replicas)]
         self.rows = RequestRows(len(workload))
         self.row_of: list[int] = []
         self.pending: list[tuple[Time, int, int]] = []
         self.wakes: list[tuple[Time, int, int, int]] = []
-        self.versions = [0] * setup.replicas
+        self.calls: list[tuple[Time, int, Callable[[Time], None]]] = []
         self.open: dict[int, tuple[Request, int]] = {}
         self.decisions = 0
         self.decision_nanoseconds = 0
@@ -134,8 +122,10 @@ class Simulation:
             for c in workload.classes
         ]
 
-    def _replica(self, index: int) -> Replica:
-        setup = self.setup
+    def _replica(self, index: int, setup: Setup) -> Replica:
+        """Make a replica and what goes with it."""
+        self.recorders.append(RunRecorder())
+        self.versions.append(0)
         machine = Machine(setup.limits)
         machine.log = [] if setup.trace_states else None
         truth = Truth()
@@ -162,6 +152,8 @@ class Simulation:
             self._loop(until, progress)
         except KeyboardInterrupt:
             complete = False
+        if complete and until == NEVER:
+            self._leftovers()
         for request, replica in self.open.values():
             if request.state == 0:
                 continue
@@ -169,8 +161,12 @@ class Simulation:
             self.rows.write(row, request, UNFINISHED, "", replica)
         return self._record(complete, perf_counter() - began)
 
+    def _leftovers(self) -> None:
+        """Take note of those that are open although nothing more will happen: here, nobody."""
+
     def _loop(self, until: Time, progress: Callable[[int], None] | None) -> None:
         starts, pending, wakes, versions = self.starts, self.pending, self.wakes, self.versions
+        calls = self.calls
         at, count = 0, len(starts)
         told = 0
         while True:
@@ -178,6 +174,12 @@ class Simulation:
             follows = bool(pending) and pending[0][0] < time
             if follows:
                 time = pending[0][0]
+            if calls and calls[0][0] <= time and (not wakes or calls[0][0] <= wakes[0][0]):
+                time = calls[0][0]
+                if time >= until or not self._busy(at < count):
+                    return
+                heappop(calls)[2](time)
+                continue
             if wakes and wakes[0][0] < time:
                 time, _, index, version = heappop(wakes)
                 if time >= until:
@@ -196,6 +198,10 @@ class Simulation:
                 row = starts[at][1]
                 at += 1
             self._arrive(row, time)
+
+    def _busy(self, more: bool) -> bool:
+        """Return whether anything is left to do, with `more` arrivals to come or none."""
+        return more or bool(self.pending) or bool(self.open)
 
     def _wake(self, index: int, time: Time) -> None:
         replica = self.replicas[index]
@@ -216,7 +222,9 @@ class Simulation:
         self._call_at(index, again)
 
     def _more_at(self, time: Time) -> bool:
-        """Return whether a turn arrives or another replica wakes at this moment."""
+        """Return whether a turn arrives, another replica wakes or a call is due at this moment."""
+        if self.calls and self.calls[0][0] <= time:
+            return True
         if self.pending and self.pending[0][0] <= time:
             return True
         return bool(self.wakes) and self.wakes[0][0] <= time
@@ -227,7 +235,7 @@ class Simulation:
         if time < LONGEST:
             plans = 0 if replica.steps else 1
             heappush(self.wakes, (time, plans, index, self.versions[index]))
-        elif replica.steps or len(replica.machine.queue):
+        elif replica.steps or (len(replica.machine.queue) and not replica.awaits):
             raise self._too_long()
 
     def _too_long(self) -> UserError:
@@ -249,10 +257,16 @@ class Simulation:
             over = request.prompt > capacity or room < limits.max_model_len
             self._ended(request, now, OVER_KV_CACHE if over else OVER_MODEL_LEN)
             return
-        index = self.router.route(request, self.loads, now) if len(self.loads) > 1 else 0
+        self._dispatch(request, min(workload.output[row], room - request.prompt), now)
+
+    def _dispatch(self, request: Request, output: int, now: Time) -> None:
+        """Decide which replica gets an arrival: there is but one."""
+        self._send(request, 0, output, now)
+
+    def _send(self, request: Request, index: int, output: int, now: Time) -> None:
+        """Give a request to a replica."""
         self.open[request.id] = (request, index)
         replica = self.replicas[index]
-        output = min(workload.output[row], room - request.prompt)
         idle = replica.steps == 0
         if replica.submit(request, output, now):
             self._call_at(index, now if idle else replica.interrupt(now))

@@ -16,17 +16,17 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, Final, Generic, TypeVar
 
 from sojourn.cost import Fitted, Host, Roofline
 from sojourn.decide.clock import to_seconds
 from sojourn.decide.limits import EngineLimits
 from sojourn.errors import UserError, unknown
-from sojourn.policies.route.slot import Route
+from sojourn.fleet.design import Design, Group
 from sojourn.policies.tables import SLOTS
 from sojourn.recipes.load import Recipe
-from sojourn.sim.loop import Setup, Simulation
+from sojourn.sim.fleet.loop import start
+from sojourn.sim.loop import Setup
 from sojourn.sim.workload import LONGEST, LONGEST_SECONDS, Workload
 from sojourn.steplog.record import RunRecord
 
@@ -47,6 +47,7 @@ class Fleet:
         replicas: Number of replicas.
         route: Name of the router.
         swap_block_seconds: Time to copy one block over the link to host memory.
+        design: Of a described fleet, everything but what the recipe under comparison fills.
     """
 
     limits: EngineLimits
@@ -54,6 +55,7 @@ class Fleet:
     replicas: int = 1
     route: str = "round_robin"
     swap_block_seconds: float = 0.0
+    design: Design | None = None
 
     def __post_init__(self) -> None:
         """Refuse a fleet of nothing, an unknown router, and steps that the clock cannot tell."""
@@ -75,10 +77,32 @@ class Fleet:
                 ),
             ),
             step_time=with_decisions(self.cost, recipe.decision_seconds),
-            make_router=partial(_router, self.route),
-            replicas=self.replicas,
             swap_block_seconds=self.swap_block_seconds,
             trace_states=trace_states,
+        )
+
+    def built(self, recipe: Recipe) -> Setup | Design:
+        """Return what runs a recipe: one replica, or a fleet."""
+        alone = self.replicas == 1 and self.design is None
+        return self.setup(recipe) if alone else self.design_of(recipe)
+
+    def design_of(self, recipe: Recipe) -> Design:
+        """Return the fleet that a recipe runs on."""
+        setup = self.setup(recipe)
+        group = Group(
+            name="replica",
+            count=self.replicas,
+            recipe=recipe,
+            limits=setup.limits,
+            step_time=setup.step_time,
+            swap_block_seconds=self.swap_block_seconds,
+        )
+        return Design(
+            name=f"{self.replicas} replicas",
+            groups=(group,),
+            route=(self.route, SLOTS["route"][self.route][0]()),
+            place=("least_loaded", SLOTS["place"]["least_loaded"][0]()),
+            scale=("fixed", SLOTS["scale"]["fixed"][0]()),
         )
 
 
@@ -110,12 +134,6 @@ def check_step_time(cost: Cost, limits: EngineLimits) -> None:
                 f"a step of {name} takes {LONGEST_SECONDS} s or more, the most that can be "
                 "simulated: the cost model's coefficients must be in seconds"
             )
-
-
-def _router(name: str) -> Route:
-    config, router = SLOTS["route"][name]
-    made: Route = router(config())
-    return made
 
 
 def with_decisions(cost: Cost, seconds: float) -> Cost:
@@ -162,8 +180,9 @@ def run_task(
     workload: Workload, fleet: Fleet, task: Task, *, trace_states: bool = False
 ) -> RunRecord:
     """Return the record of one task."""
-    setup = fleet.setup(task.recipe, trace_states=trace_states)
-    record = Simulation(workload, setup, task.rate_scale).run()
+    setup = fleet.built(task.recipe)
+    simulation = start(setup, workload, task.rate_scale, trace_states=trace_states)
+    record = simulation.run()
     record.load = task.load
     return record
 

@@ -6,11 +6,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from sojourn.errors import UserError, unknown
 from sojourn.steplog.record import SloClass
 from sojourn.steplog.write import Source
+
+MOST: Final = 10**9
+"""Most rows, seconds (thirty years) or files; a wait for more is no wait to the system."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,11 @@ class LiveConfig:
             value = getattr(self, key)
             if isinstance(value, bool) or not isinstance(value, int | float) or not value >= least:
                 raise UserError(f"step log: {key} is {value!r}; it must be at least {least}")
+            if value > MOST or (key != "seconds_max" and value != int(value)):
+                whole = "a number" if key == "seconds_max" else "a whole number"
+                raise UserError(f"step log: {key} is {value!r}; it must be {whole} up to {MOST}")
+            if key == "files_max":
+                object.__setattr__(self, key, int(value))
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> LiveConfig:

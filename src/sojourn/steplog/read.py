@@ -228,7 +228,7 @@ def _read(path: Path, with_rows: bool) -> _File:
             metadata = file.schema_arrow.metadata or {}
             table = file.read() if with_rows else None
     except (OSError, pa.ArrowInvalid) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0] if path.exists() else "there is no such file or folder"
         raise UserError(f"cannot read {str(path)!r} as Parquet: {reason}") from error
     known, timing = _json(metadata.get(METADATA)), _json(metadata.get(TIMING))
     schema = known.get("schema")

@@ -11,6 +11,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from sojourn.steplog.fleet import FleetRecord
+
 IntArray = NDArray[np.int64]
 
 FINISHED: Final = 0
@@ -202,6 +204,7 @@ class RunRecord:
         engine: Name and version of the engine.
         started_unix_seconds: The moment that is time 0; None in virtual time.
         recorder_seconds: CPU time that recording took, of this machine; 0 if not measured.
+        fleet: The fleet's side of the run; None of a single replica.
     """
 
     recipe: str
@@ -228,3 +231,4 @@ class RunRecord:
     engine: str = ""
     started_unix_seconds: float | None = None
     recorder_seconds: float = 0.0
+    fleet: FleetRecord | None = None

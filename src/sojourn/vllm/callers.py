@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from logging import getLogger
 from typing import Any, Final
 
 from sojourn.decide.clock import NEVER, Time, from_seconds
@@ -11,6 +12,8 @@ from sojourn.vllm import compat
 from sojourn.vllm.identity import Identity, identify
 from sojourn.vllm.requests import LiveRequest
 from sojourn.vllm.rules import Rules
+
+logger = getLogger("sojourn.vllm")
 
 NAMES_MAX: Final = 100_000
 """Programs and tenants remembered; the oldest are forgotten, and numbered anew if they return."""
@@ -66,13 +69,14 @@ class Callers:
     def who(self, request: compat.Request) -> Identity:
         """Return whose a request is."""
         params = request.sampling_params
-        found = identify(
-            getattr(params, "extra_args", None),
-            request.priority,
-            self.rules,
-            self.key,
-            getattr(request, "session_id", None),
-        )
+        said = getattr(params, "extra_args", None)
+        session = getattr(request, "session_id", None)
+        try:
+            found = identify(said, request.priority, self.rules, self.key, session)
+        except Exception:  # no client's value may end the engine
+            logger.exception("sojourn: a request's identity cannot be read; it is nobody's")
+            found = identify({}, None, self.rules)
+            self.warnings += 1
         self.warnings += len(found.warnings)
         return found
 
@@ -85,12 +89,17 @@ class Callers:
             request.turn = caller.turn
             request.last_turn = caller.last_turn
         request.priority = caller.priority
-        sent = now - from_seconds(max(0.0, time.time() - request.vllm.arrival_time))
+        start = sent(request.vllm, now)
         if caller.ttft_seconds is not None:
-            request.ttft_deadline = _due(sent, caller.ttft_seconds)
+            request.ttft_deadline = _due(start, caller.ttft_seconds)
         if caller.e2e_seconds is not None:
-            request.deadline = _due(sent, caller.e2e_seconds)
+            request.deadline = _due(start, caller.e2e_seconds)
 
 
-def _due(sent: Time, seconds: float) -> Time:
-    return min(max(0, sent + from_seconds(seconds)), NEVER)
+def sent(request: compat.Request, now: Time) -> Time:
+    """Return when a request reached the server: below 0 if before the engine's clock began."""
+    return now - from_seconds(max(0.0, time.time() - request.arrival_time))
+
+
+def _due(start: Time, seconds: float) -> Time:
+    return min(max(0, start + from_seconds(seconds)), NEVER)

@@ -137,6 +137,14 @@ def check_config(config: Any) -> None:
         )
 
 
+def engine_index(config: Any) -> int:
+    """Return which engine of the server this is, from 0; `data_parallel_rank` says 0 in each.
+
+    Engines of a model without experts know nothing of each other.
+    """
+    return int(config.parallel_config.data_parallel_index)
+
+
 def usable_blocks(scheduler: Any) -> int:
     """Return the KV blocks that requests can use: all but the null block."""
     total: int = scheduler.kv_cache_manager.block_pool.num_gpu_blocks

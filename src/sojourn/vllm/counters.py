@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
+
+KINDS_MAX: Final = 64
+"""Kinds of failure told apart and logged; a text may name a request, and so never come twice."""
+
+TEXT_MAX: Final = 500
+OTHERS: Final = "(others)"
 
 
 @dataclass(slots=True)
@@ -36,7 +42,12 @@ class Counters:
 
     def failed(self, error: Exception) -> bool:
         """Count a failure; return whether it is the first of its kind."""
-        kind = f"{type(error).__name__}: {error}"
+        try:
+            kind = f"{type(error).__name__}: {error}"[:TEXT_MAX]
+        except Exception:  # a policy's own exception, whose text fails in its turn
+            kind = type(error).__name__
+        if kind not in self.errors and len(self.errors) >= KINDS_MAX:
+            kind = OTHERS
         self.errors[kind] = self.errors.get(kind, 0) + 1
         return self.errors[kind] == 1
 

@@ -110,13 +110,13 @@ class Host:
             for action in machine.handle(Timer(now)):
                 self._carry_out(action)
 
-    def arrive(self, request: LiveRequest, now: Time) -> None:
+    def arrive(self, request: LiveRequest, now: Time, accept: bool = False) -> None:
         """Take a new request; one whose grammar is not ready is told to the machine later."""
         self.by_id[request.vllm.request_id] = request
         if compat.grammar_pending(request.vllm):
             self.compiling[request.vllm.request_id] = request
             return
-        self._tell(request, now)
+        self._tell(request, now, accept)
 
     def _tell(self, request: LiveRequest, now: Time, accept: bool = False) -> None:
         """Tell the machine of an arrival; one that vLLM serves anyhow is accepted anyhow."""
@@ -129,12 +129,12 @@ class Host:
         policies.admit = admit
 
     def adopt(self, request: LiveRequest, now: Time, parked: bool) -> None:
-        """Take a request that vLLM has already, in whatever state it is."""
+        """Take a request that vLLM has already, in whatever state; it is never refused now."""
         machine, true = self.machine, request.vllm
         if true.status != compat.RequestStatus.RUNNING:
             request.prompt = true.num_prompt_tokens
             request.decoded = true.num_output_tokens
-            self.arrive(request, now)
+            self.arrive(request, now, accept=True)
             return
         self.by_id[true.request_id] = request
         self._tell(request, now, accept=True)
@@ -253,7 +253,7 @@ class Host:
         machine = self.machine
         admitted: set[int] = set()
         for name in dropped:
-            request = self.by_id.get(name)
+            request = None if name in scheduled else self.by_id.get(name)  # dropped and back
             if request is not None and request.state in (PREFILL, DECODE, PAUSED):
                 self._carry_out(machine.unseat(Yield(request, Mode.DROP), now))
         for request in self.draft.newcomers if planned else ():

@@ -20,6 +20,8 @@ from logging import getLogger
 from pathlib import Path
 from typing import Any, Final
 
+from sojourn.vllm.leftovers import keep_mark
+
 logger = getLogger("sojourn.vllm")
 
 FOLDER_VARIABLE: Final = "SOJOURN_METRICS_DIR"
@@ -110,6 +112,8 @@ class ValueFile:
         """Write the file; nothing is written while it has no entry."""
         if not self.places:
             return
+        if self.descriptor >= 0 and not os.fstat(self.descriptor).st_nlink:
+            self.close()  # somebody removed it
         if self.descriptor < 0:
             self._create()
         elif os.pwrite(self.descriptor, self.image, 0) != len(self.image):
@@ -142,6 +146,7 @@ class DecisionMetrics:
 
     Attributes:
         folder: Where the files go; None if nothing would read them, and nothing is published.
+        mark: Descriptor by which the folder is known to be in use; None for none.
         labels: Labels that every metric has.
         files: One for counters and one for gauges.
         failures: Failures to write since the last success.
@@ -153,6 +158,7 @@ class DecisionMetrics:
 
     def __init__(self, folder: Path | None, model_name: str, engine: int) -> None:
         self.folder = folder
+        self.mark: int | None = None
         self.labels = {"model_name": model_name, "engine": str(engine)}
         self.failures = 0
         self.files = {
@@ -170,7 +176,7 @@ class DecisionMetrics:
         return cls(
             folder_in_force(),
             str(vllm_config.model_config.served_model_name),
-            int(vllm_config.parallel_config.data_parallel_rank),
+            int(vllm_config.parallel_config.data_parallel_index),
         )
 
     def publish(self, counters: Mapping[str, float]) -> None:
@@ -183,6 +189,7 @@ class DecisionMetrics:
             return
         try:
             self._write(counters)
+            self.mark = keep_mark(self.mark, self.folder)
             self.failures = 0
         except Exception as error:  # the engine must go on, whatever a metric does
             self.failures += 1
@@ -241,6 +248,9 @@ class DecisionMetrics:
         """Close the files."""
         for file in self.files.values():
             file.close()
+        if self.mark is not None:
+            os.close(self.mark)
+            self.mark = None
 
 
 def folder_in_force() -> Path | None:

@@ -232,8 +232,23 @@ def _bearer(headers: Mapping[str, str]) -> str | None:
 
 
 def _address(scope: Scope) -> str | None:
+    """Return where a request came from; None if it may only say so itself.
+
+    Where uvicorn trusts the peer, as it does any process on its own machine, it puts an address of
+    `X-Forwarded-For` in place of the peer's own, and nothing tells that it did.
+    """
     client = scope.get("client")
-    return str(client[0]) if client else None
+    if not client:
+        return None
+    address = str(client[0])
+    said = (value for name, value in scope["headers"] if name.lower() == b"x-forwarded-for")
+    told = b",".join(said).decode("latin-1").split(",")
+    return None if any(address in _hosts(text.strip()) for text in told) else address
+
+
+def _hosts(text: str) -> tuple[str, ...]:
+    """Return what uvicorn may read as the host in an entry: `HOST`, `HOST:PORT`, `[HOST]:PORT`."""
+    return text, text.rpartition(":")[0], text.removeprefix("[").partition("]")[0]
 
 
 async def _rewritten(

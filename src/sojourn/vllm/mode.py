@@ -5,11 +5,15 @@ from __future__ import annotations
 import time
 from logging import getLogger
 from pathlib import Path
+from stat import S_ISREG
 from typing import Final
 
 MODES: Final = ("act", "shadow", "off")
 LOOK_SECONDS: Final = 1.0
 """How often the file is looked at."""
+
+LENGTH_MAX: Final = 64
+"""Bytes of it that are read."""
 
 logger = getLogger("sojourn.vllm")
 
@@ -41,12 +45,12 @@ class Mode:
 
     def _look(self, file: Path) -> None:
         try:
-            changed = file.stat().st_mtime_ns
-            if changed == self.read:
+            found = file.stat()
+            if found.st_mtime_ns == self.read:
                 return
-            self.read = changed
-            text = file.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError):
+            self.read = found.st_mtime_ns
+            text = _text(file) if S_ISREG(found.st_mode) else "(what is no file)"
+        except OSError:
             return
         if text in MODES:
             self.current = text
@@ -55,3 +59,9 @@ class Mode:
                 "sojourn: %s says %.40r; a mode is one of %s: staying in %s",
                 file, text, ", ".join(MODES), self.current,
             )  # fmt: skip
+
+
+def _text(file: Path) -> str:
+    """Return the beginning of a file's text, however long it is and whatever it holds."""
+    with file.open("rb") as opened:
+        return opened.read(LENGTH_MAX).decode("utf-8", "replace").strip()

@@ -16,6 +16,7 @@ from multiprocessing import parent_process
 from pathlib import Path
 from typing import Final
 
+from sojourn.vllm.leftovers import NAME, remove_leftovers
 from sojourn.vllm.metrics import FOLDER_VARIABLE, FolderCollector
 
 logger = getLogger("sojourn.vllm")
@@ -49,7 +50,9 @@ def _prepare() -> None:
     if not key or (is_first and key.startswith(MADE_UP)):
         os.environ[KEY_VARIABLE] = MADE_UP + secrets.token_hex(24)
     if is_first or FOLDER_VARIABLE not in os.environ:
-        os.environ[FOLDER_VARIABLE] = str(_new_folder())
+        folder = _new_folder()
+        remove_leftovers(folder.parent)
+        os.environ[FOLDER_VARIABLE] = str(folder)
         atexit.register(_remove, os.environ[FOLDER_VARIABLE], os.getpid())
     from prometheus_client import REGISTRY
 
@@ -66,7 +69,7 @@ def _new_folder() -> Path:
     """Return a path that is not yet taken, in memory where there is such a place."""
     memory = SHARED_MEMORY.is_dir() and os.access(SHARED_MEMORY, os.W_OK)
     parent = SHARED_MEMORY if memory else Path(tempfile.gettempdir())
-    return parent / f"sojourn-metrics-{secrets.token_hex(8)}"
+    return parent / f"{NAME}{secrets.token_hex(8)}"
 
 
 def _remove(folder: str, owner: int) -> None:

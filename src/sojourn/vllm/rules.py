@@ -107,6 +107,8 @@ class ProxyRule:
             peer = ip_address(address)
         except ValueError:
             return False
+        # A server that listens on IPv6 sees IPv4 peers as ::ffff:10.0.0.1.
+        peer = getattr(peer, "ipv4_mapped", None) or peer
         return any(peer in network for network in self.addresses)
 
 

@@ -10,20 +10,18 @@ from __future__ import annotations
 import time
 from collections import OrderedDict, deque
 from logging import getLogger
-from threading import Thread
 from typing import Any, Final
 
 from sojourn.decide.clock import Time, from_seconds
 from sojourn.decide.limits import EngineLimits
-from sojourn.errors import UserError
 from sojourn.vllm import compat
-from sojourn.vllm.callers import Callers
+from sojourn.vllm.callers import Callers, sent
 from sojourn.vllm.counters import Counters, gauges
 from sojourn.vllm.difference import Differences
 from sojourn.vllm.draft import LiveDraft
 from sojourn.vllm.host import Host
 from sojourn.vllm.learned import LearnedStepTime
-from sojourn.vllm.logs import open_log
+from sojourn.vllm.logs import open_log, reopen_log
 from sojourn.vllm.metrics import DecisionMetrics
 from sojourn.vllm.plugin import identity_key
 from sojourn.vllm.recording import Life, Recording
@@ -31,6 +29,7 @@ from sojourn.vllm.requests import LiveRequest
 from sojourn.vllm.settings import Settings
 from sojourn.vllm.shadow import Imagined
 from sojourn.vllm.steps import Body, Step
+from sojourn.vllm.streaming import RefusedSessions
 from sojourn.vllm.waiting import OfferedQueue
 
 logger = getLogger("sojourn.vllm")
@@ -52,6 +51,7 @@ class Scheduler(compat.AsyncScheduler):
         parked: Running requests without a seat, KV kept, by id; vLLM's running list lacks them.
         holding: Finished requests whose KV is held, by id.
         shed: Waiting requests that the recipe refused; the coming output ends them.
+        sessions: Refused sessions of streaming input, of which more may come.
         mode, wanted: The mode in force, which is `off` after too many failures, and the one that
             was last asked for.
         host: The decide layer; None when switched off, or to be made anew.
@@ -68,6 +68,7 @@ class Scheduler(compat.AsyncScheduler):
         self.parked: OrderedDict[str, compat.Request] = OrderedDict()
         self.holding: dict[str, compat.Request] = {}
         self.shed: dict[str, compat.Request] = {}
+        self.sessions = RefusedSessions()
         self.caps: dict[str, int] | None = None
         self.others: int | None = None
         self.host: Host | None = None
@@ -103,8 +104,7 @@ class Scheduler(compat.AsyncScheduler):
         start = self.now()
         began = time.perf_counter()
         self._switch()
-        if self.host is None and self.mode != "off":
-            self._make_host()
+        self._make_host_again()
         draft = imagined = None
         if self.pause_state == compat.PauseState.UNPAUSED:
             if self.mode == "act":
@@ -219,25 +219,27 @@ class Scheduler(compat.AsyncScheduler):
         return result
 
     def add_request(self, request: compat.Request) -> None:
-        """Take a new request."""
+        """Take a new request, or more of a session of streaming input."""
+        if request.request_id in self.holding:
+            self._free_all_held()  # it ended: its id may come again
         known = request.request_id in self.requests
         super().add_request(request)
         if known:
+            return
+        if self.sessions.goes_on(request):
+            self._end_refused(request)
             return
         self.numbers += 1
         caller = self.callers.who(request)
         mirror = LiveRequest(self.numbers, self.now(), request)
         self.callers.mark(mirror, caller, mirror.arrival)
-        life = Life(self.numbers, self._sent(request), caller, mirror.program)
+        life = Life(self.numbers, max(0, sent(request, mirror.arrival)), caller, mirror.program)
         self.recording.arrived(request, life)
         if request.resumable:
+            self.sessions.refuse(request)
             self._shed(request, "streaming input")
             return
         self._guarded(Host.arrive, mirror, mirror.arrival)
-
-    def _sent(self, request: compat.Request) -> Time:
-        """Return when a request reached the server, which may be before the engine started."""
-        return max(0, self.now() - from_seconds(max(0.0, time.time() - request.arrival_time)))
 
     def _free_request(
         self, request: compat.Request, delay_free_blocks: bool = False
@@ -298,18 +300,20 @@ class Scheduler(compat.AsyncScheduler):
             self._free_blocks(held)
 
     def _free_all_held(self) -> None:
-        if self.host is not None:
-            self.host.let_go(self.now())
+        self._guarded(Host.let_go, self.now())
         for name in list(self.holding):
             self._free_blocks(self.holding.pop(name))
 
     def _shed_live(self, request: LiveRequest, reason: str) -> None:
         self._shed(request.vllm, reason)
 
-    def _shed(self, request: compat.Request, reason: str) -> None:
+    def _end_refused(self, request: compat.Request) -> None:
         self.waiting.remove_requests((request,))
         self.deferred_waiting.discard(request)
         self.shed[request.request_id] = request
+
+    def _shed(self, request: compat.Request, reason: str) -> None:
+        self._end_refused(request)
         self.recording.lives[request.request_id].shed = reason
         self.counters.shed[reason] = self.counters.shed.get(reason, 0) + 1
 
@@ -322,19 +326,7 @@ class Scheduler(compat.AsyncScheduler):
             self.failures = 0
             self.switches += 1
             self._lose_host()
-            self._reopen_log()
-
-    def _reopen_log(self) -> None:
-        """Begin a log of its own for what now decides; requests are where they end."""
-        log = self.recording.log
-        if log is None:
-            return
-        Thread(target=log.close, daemon=True).start()
-        try:
-            self.recording.log = self.differences.log = open_log(self, self.switches)
-        except UserError as error:
-            logger.warning("sojourn: no step log from here on: %s", error)
-            self.recording.log = self.differences.log = None
+            self.recording.log = self.differences.log = reopen_log(self, self.recording.log)
 
     def _lose_host(self) -> None:
         """Forget the decide layer; what only it knew of is given back."""
@@ -356,6 +348,14 @@ class Scheduler(compat.AsyncScheduler):
         )
         self.host = host
         self._guarded(self._adopt_all)
+
+    def _make_host_again(self) -> None:
+        """Make the decide layer anew if it was lost; what fails in that is a recipe's failure."""
+        if self.host is None:
+            try:
+                self._make_host()
+            except Exception as error:
+                self._failed(error)
 
     def _adopt_all(self, host: Host) -> None:
         now = self.now()

@@ -54,29 +54,45 @@ class Settings:
         """Return the settings of a table."""
         for key in given:
             if key not in KEYS:
-                raise unknown("key in additional-config sojourn", key, KEYS)
+                raise unknown("key in additional-config sojourn", str(key), KEYS)
         mode = given.get("mode", "act")
         if mode not in MODES:
             raise unknown("mode in additional-config sojourn", str(mode), MODES)
-        file = given.get("mode_file")
+        identity = given.get("identity")
+        file = read_path("mode_file", given.get("mode_file"))
         log = given.get("step_log")
         return cls(
             recipe=read_recipe(str(given.get("recipe", "vllm")), given.get("params", ())),
-            mode=Mode(mode, Path(file) if file else None),
+            mode=Mode(mode, file),
             step_time=read_step_time(given.get("cost")),
             step_log=None if log is None else read_step_log(log),
-            rules=Rules.from_config(given.get("identity") or {}),
+            rules=Rules.from_config({} if identity is None else identity),
         )
 
 
 def read_step_log(given: Any) -> LiveConfig:
     """Return where a step log goes, given its folder or a table of limits."""
-    return LiveConfig.of({"folder": given} if isinstance(given, str) else given)
+    table = {"folder": given} if isinstance(given, str) else given
+    if not isinstance(table, Mapping):
+        raise UserError(
+            f"additional-config: sojourn.step_log is {given!r}; it must be a folder or a table"
+        )
+    read_path("step_log", table.get("folder"))
+    return LiveConfig.of(table)
+
+
+def read_path(key: str, given: Any) -> Path | None:
+    """Return the path that a setting names; None for none."""
+    if given is None or given == "":
+        return None
+    if not isinstance(given, str | Path) or "\0" in str(given):
+        raise UserError(f"additional-config: sojourn.{key} is {given!r}; it must be a path")
+    return Path(given)
 
 
 def read_recipe(name: str, params: Any) -> Recipe:
     """Return a recipe that vLLM can run, its parameters overridden by `slot.name=value` texts."""
-    if isinstance(params, str) or not all(isinstance(one, str) for one in params):
+    if not isinstance(params, list | tuple) or not all(isinstance(one, str) for one in params):
         raise UserError("additional-config: sojourn.params must be a list of slot.name=value texts")
     return load_deployable(name, params)
 

@@ -2,23 +2,23 @@
 
 Source: vLLM 0.32 data-parallel load balancer, score = 4 x waiting + running.
 Reads: waiting and seated requests of each replica.
-Memory: none.
+Memory: the score of each replica, in a heap: O(log n) for each change, however many there are.
 Needs: nothing.
-Deviations: loads are exact and current; vLLM's are reported every 100 ms.
+Deviations: loads are as old as the fleet's reports; vLLM's come every 100 ms.
 Fails when: requests differ greatly in size: counts say little about work.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from sojourn.decide.clock import Time
 from sojourn.decide.needs import Need
-from sojourn.decide.request import RequestView
 from sojourn.errors import UserError
-from sojourn.policies.route.slot import ReplicaView
+from sojourn.fleet.slots import Verdict
+from sojourn.fleet.views import FleetView, ReplicaView, RoutedView
+from sojourn.policies.route.load_index import LoadIndex
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +41,17 @@ class LeastLoad:
     """Lowest score, ties to the lowest index."""
 
     needs: ClassVar[frozenset[Need]] = frozenset()
+    minds_changes: ClassVar[bool] = True
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, fleet: FleetView) -> None:
         self.weight = config.waiting_weight
+        self.index = LoadIndex()
 
-    def route(self, request: RequestView, replicas: Sequence[ReplicaView], now: Time) -> int:
+    def route(self, request: RoutedView, now: Time) -> Verdict:
         """Take the replica with the lowest score."""
-        return min(
-            range(len(replicas)),
-            key=lambda i: (self.weight * replicas[i].waiting + replicas[i].seated, i),
-        )
+        return self.index.least()
+
+    def changed(self, replica: ReplicaView, now: Time) -> None:
+        """Score a replica anew."""
+        load = replica.load
+        self.index.put(replica, self.weight * load.waiting + load.seated)

@@ -1,0 +1,35 @@
+"""Step times of a replica that is slower than it should be."""
+
+from __future__ import annotations
+
+from math import ceil
+
+from sojourn.decide.clock import Time
+from sojourn.decide.services import StepTime
+
+
+class Slowed:
+    """Step times, all a whole number of times as long: so that sums of steps stay exact."""
+
+    def __init__(self, step_time: StepTime, times: int) -> None:
+        self.step_time = step_time
+        self.times = times
+
+    def step(
+        self, tokens: int, pairs: int, prior: int, prompts: int, decodes: int, context: int
+    ) -> Time:
+        """Return the duration of one step."""
+        return self.times * self.step_time.step(tokens, pairs, prior, prompts, decodes, context)
+
+    def run(self, decodes: int, context: int, steps: int) -> Time:
+        """Return the duration of successive decode steps."""
+        return self.times * self.step_time.run(decodes, context, steps)
+
+    def steps_until(self, decodes: int, context: int, duration: Time) -> int:
+        """Return the smallest n with `run(decodes, context, n) >= duration`."""
+        return self.step_time.steps_until(decodes, context, -(-duration // self.times))
+
+
+def slowed(step_time: StepTime, factor: float) -> StepTime:
+    """Return step times that are `factor` times as long, rounded up to a whole factor."""
+    return step_time if factor <= 1 else Slowed(step_time, ceil(factor))

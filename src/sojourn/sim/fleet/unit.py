@@ -1,0 +1,189 @@
+"""A replica as the fleet sees it: an engine, its account at the router, and its life."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from sojourn.decide.clock import NEVER, Time
+from sojourn.decide.request import Request, RequestView
+from sojourn.decide.services import StepTime
+from sojourn.decide.states import DECODE, WAITING
+from sojourn.engine.replica import Replica
+from sojourn.fleet.design import Group
+from sojourn.fleet.views import STARTING, Load, RoutedView
+from sojourn.sim.recorder import RunRecorder
+
+
+class Handed(NamedTuple):
+    """A prefilled request that waits for a decode replica to fetch its KV."""
+
+    request: Request
+    source: int
+    tokens: int
+
+
+class Clock:
+    """The moment at which the fleet is."""
+
+    __slots__ = ("now",)
+
+    def __init__(self) -> None:
+        self.now: Time = 0
+
+
+class Unit:
+    """A replica (see `fleet.views.ReplicaView`); a new one is made whenever one starts.
+
+    Attributes:
+        group: What it is one of.
+        replica: Its engine.
+        asked: When it was asked for: from then on it costs.
+        up_at, ended_at: When it came up and went for good; NEVER if it did not.
+        open, open_tokens, sent: Requests sent here that have not ended or left, their prompt
+            tokens, and all that were ever sent.
+        prompt_tokens, prefilling: Prompt tokens still to be computed, in all and by request id.
+        bridge: Prefilled requests that it will decode, whose KV it has not begun to fetch.
+        leaving: Whether it goes for good once it has nothing to do.
+        said: Its last report, where reports are not exact and current.
+        clock: Tells the time; only exact and current loads need it.
+        reads_demand: Whether any policy reads what waiting requests need.
+    """
+
+    def __init__(self, index: int, group: Group, replica: Replica, now: Time, clock: Clock) -> None:
+        self.index = index
+        self.group = group
+        self.kind = group.name
+        self.role = group.role
+        self.status = STARTING
+        self.replica = replica
+        self.asked = now
+        self.up_at: Time = NEVER
+        self.ended_at: Time = NEVER
+        self.open = 0
+        self.prompt_tokens = 0
+        self.open_tokens = 0
+        self.sent = 0
+        self.bridge: deque[Handed] = deque()
+        self.leaving = False
+        self.said: Load | None = None
+        self.clock = clock
+        self.reads_demand = False
+        self.prefilling: dict[int, int] = {}
+
+    def got(self, request: Request) -> None:
+        """Take account of a request that is sent here."""
+        self.open += 1
+        self.open_tokens += request.prompt
+        self.sent += 1
+        if request.id not in self.replica.pool.landed:
+            self.prefilling[request.id] = request.target
+            self.prompt_tokens += request.target
+
+    def gave(self, request: Request) -> None:
+        """Take account of a request that ended or left."""
+        self.open -= 1
+        self.open_tokens -= request.prompt
+        self.prefilled(request)
+
+    def prefilled(self, request: Request) -> None:
+        """Take account of a prompt that has been computed."""
+        self.prompt_tokens -= self.prefilling.pop(request.id, 0)
+
+    @property
+    def blocks(self) -> int:
+        """KV blocks."""
+        return self.replica.pool.total
+
+    @property
+    def block_size(self) -> int:
+        """Tokens in a block."""
+        return self.replica.pool.block_size
+
+    @property
+    def seats(self) -> int:
+        """Seats."""
+        return self.replica.machine.limits.max_num_seqs
+
+    @property
+    def step_time(self) -> StepTime:
+        """Predicts its steps."""
+        return self.group.step_time
+
+    @property
+    def dollars_per_hour(self) -> float:
+        """Price."""
+        return self.group.dollars_per_hour
+
+    @property
+    def load(self) -> Load:
+        """Its last report; made now where reports are exact and current."""
+        return self.said if self.said is not None else self.measure(self.clock.now)
+
+    def measure(self, now: Time) -> Load:
+        """Return the load at a moment, the same whether the engine steps one by one or jumps."""
+        replica, machine = self.replica, self.replica.machine
+        ended = replica.progress(now)
+        decodes = machine.decodes if replica.draft.decoding else 0
+        free = replica.pool.free - (replica.growth(decodes, ended) if ended else 0)
+        demand = head = dropped = 0
+        if self.reads_demand and len(machine.queue):
+            lacking = replica.pool.lacking
+            waiting = [one for one in machine.queue.requests() if one.state == WAITING]
+            demand = sum(map(lacking, waiting))
+            dropped = sum(one.drops > 0 for one in waiting)
+            first = machine.queue.peek(now)
+            head = lacking(first) if first is not None and first.state == WAITING else 0
+        return Load(
+            time=now,
+            waiting=len(machine.queue) + len(replica.inbox) + len(self.bridge),
+            seated=len(machine.seated),
+            context=replica.context + decodes * ended,
+            free_blocks=free,
+            demand_blocks=demand,
+            head_blocks=head,
+            landed_blocks=sum(replica.pool.blocks_at(*one) for one in replica.pool.landed.values()),
+            dropped=dropped,
+        )
+
+    def cached_tokens(self, request: RoutedView) -> int:
+        """Return the prompt tokens that its prefix cache holds now."""
+        assert isinstance(request, Request)
+        return self.replica.pool.find(request)[0]
+
+    def has_room(self, request: RoutedView) -> bool:
+        """Return whether it would take the request up at its next step."""
+        replica, machine = self.replica, self.replica.machine
+        if len(machine.seated) >= self.seats or len(machine.queue) or replica.inbox:
+            return False
+        assert isinstance(request, Request)
+        return replica.pool.lacking(request) <= self.load.free_blocks
+
+    def running(self) -> Sequence[RequestView]:
+        """Return its decoding requests, with token counts of the last step boundary."""
+        machine = self.replica.machine
+        found = [one for one in machine.seated.values() if one.state == DECODE]
+        for one in found:
+            machine.settle(one)
+        return found
+
+    def tokens_of(self, request: Request, now: Time) -> int:
+        """Return the tokens of KV that a decoding request has here at a moment."""
+        machine = self.replica.machine
+        ended = self.replica.progress(now) if self.replica.draft.decoding else 0
+        return request.computed + machine.ticks - request.joined + ended
+
+
+class FleetRecorder(RunRecorder):
+    """The recorder of a replica in a fleet: it also keeps the router's account current."""
+
+    def __init__(self, unit: Unit) -> None:
+        super().__init__()
+        self.unit = unit
+
+    def joined(self, request: Request, token: Time | None) -> None:
+        """Note a token that a prompt gave."""
+        super().joined(request, token)
+        if token is not None:
+            self.unit.prefilled(request)
