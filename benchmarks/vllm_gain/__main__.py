@@ -79,7 +79,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.vllm_gain", description=__doc__)
     parser.add_argument("--case", default="all", choices=(*NAMES, "all"))
     parser.add_argument("--model", type=Path, help="a model's folder; default: 256 x 8 is made")
-    parser.add_argument("--minutes", type=float, default=11.0, help="for all cases together")
+    parser.add_argument("--minutes", type=float, default=11.0, help="for all cases asked for together")
     parser.add_argument("--json", type=Path, metavar="FILE", help="written after every run")
     parser.add_argument("--write", action="store_true", help="put the tables into the docs page")
     given = parser.parse_args()
@@ -100,7 +100,9 @@ def main() -> None:
         cases = all_cases(Path(scratch))
         names = NAMES if given.case == "all" else (given.case,)
         server = Server(model_folder(given.model, Path(scratch)))
-        seconds = (given.minutes * 60 - STARTING_SECONDS) / len(NAMES)
+        seconds = (given.minutes * 60 - STARTING_SECONDS) / sum(
+            cases[name].weight for name in names
+        )
         session = Session(server, seconds, tell, save)
         for name in names:
             if perf_counter() - began > given.minutes * 60:

@@ -42,6 +42,7 @@ class Case:
         sweep: Whether stock's flags are searched; else its default is the baseline.
         budgets: Token budgets to search.
         tail_seconds: How much longer than its arrivals a run takes by the requests' own pauses.
+        weight: Its share of the session beside another case's.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Case:
     sweep: bool = True
     budgets: tuple[int, ...] = (512, 2048, 8192)
     tail_seconds: float = 0.0
+    weight: float = 1.0
 
 
 def _times(draw: random.Random, rate: float, seconds: float) -> list[float]:
@@ -161,8 +163,8 @@ def all_cases(folder: Path) -> dict[str, Case]:
     hold = str(write_holding_recipe(folder))
     edf = {"recipe": "slo-edf", "identity": CLASSES}
     found = (
-        Case("seats", "256 seats full, thousands waiting", short_answers, 3.0, "mean E2E",
-             {"fastserve": {"recipe": "fastserve"}}, relaxed),
+        Case("seats", "256 seats full, thousands waiting", short_answers, 8.0, "mean E2E",
+             {"fastserve": {"recipe": "fastserve"}}, relaxed, weight=3.0),
         Case("memory", "KV memory full", long_contexts, 1.5, "mean E2E",
              {"fastserve": {"recipe": "fastserve"}}, relaxed, blocks=24_000 // BLOCK),
         Case("classes", "two SLO classes, overload", two_classes, 1.2, "goodput",
@@ -174,6 +176,6 @@ def all_cases(folder: Path) -> dict[str, Case]:
              budgets=(512, 2048), tail_seconds=4.0),
         Case("ample", "load 0.6, seats and memory to spare", mild, 0.6, "mean E2E",
              {"fastserve": {"recipe": "fastserve"}, "vtc": {"recipe": "vtc"}, "slo-edf": edf},
-             by_class, sweep=False),
+             by_class, sweep=False, weight=0.5),
     )  # fmt: skip
     return {case.name: case for case in found}

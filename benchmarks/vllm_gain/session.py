@@ -15,7 +15,7 @@ from benchmarks.vllm_gain.serving import Asked, Flags, Server
 SEATS: Final = (16, 64, 256)
 DEFAULT: Final = Flags(256, 2048)
 SEEDS: Final = {"probe": 1, "sweep": 2, "full": 3}
-PROBE_REQUESTS: Final = 160
+PROBE_REQUESTS: Final = 512
 SWEEP_SHARE: Final = 0.3
 """Length of a run of the sweep beside that of a full one."""
 
@@ -111,12 +111,13 @@ class Session:
         candidates = self._sweep(case, result, full) if case.sweep else [DEFAULT]
         asked = self._draw(case, result.rate, full, "full")
         result.stock = [[] for _ in candidates]
-        result.recipes = [[] for _ in case.recipes]
-        best = candidates[0]
         ours = [
-            replace(best, policy="fcfs", settings=settings, name=name)
+            replace(flags, settings=settings, name=name)
+            for flags in candidates
+            if flags.policy == "fcfs"
             for name, settings in case.recipes.items()
         ]
+        result.recipes = [[] for _ in ours]
         entrants = list(zip([*candidates, *ours], [*result.stock, *result.recipes], strict=True))
         for number in range(ROUNDS):
             self.tell(f"  round {number + 1} of {ROUNDS}")
@@ -133,11 +134,11 @@ class Session:
     def _length(self, case: Case) -> float:
         """Return how long a full run may be, with room for slow ones."""
         sweeps = len(SEATS) * len(case.budgets) if case.sweep else 0
-        fulls = (2 + bool(case.priorities) if case.sweep else 1) + len(case.recipes)
-        fulls *= ROUNDS
+        finalists = 2 if case.sweep else 1
+        fulls = ROUNDS * (finalists * (1 + len(case.recipes)) + bool(case.priorities))
         fixed = PROBE_SECONDS + (sweeps + fulls) * (case.tail_seconds + WARM_SECONDS)
         spread = SWEEP_SHARE * sweeps + fulls
-        return max(ROOM * (self.seconds - fixed) / spread, LEAST_SECONDS)
+        return max(ROOM * (case.weight * self.seconds - fixed) / spread, LEAST_SECONDS)
 
     def _capacity(self, case: Case) -> float:
         """Return the requests a second that stock's default flags serve of a backlog."""
