@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Final
 
@@ -36,7 +36,12 @@ BENDS: Final[Mapping[tuple[str, str], float]] = {
 }
 """How far an arrow swings out, in pixels, where the default would cross a box."""
 
-CANCELLED: Final = "cancelled"
+DOTS: Final[Mapping[str, tuple[str, str, float]]] = {
+    "cancelled": ("gone", "red", -40),
+    "new": ("moved", "blue", 34),
+}
+"""States that nearly all others lead to: shown by a dot in a colour, explained so far below."""
+
 STYLE: Final = """\
 <style>
 text { font: 13px system-ui, sans-serif; text-anchor: middle; fill: #1a1a1a }
@@ -46,6 +51,7 @@ text { font: 13px system-ui, sans-serif; text-anchor: middle; fill: #1a1a1a }
 .end { fill: #f4f4f4; stroke: #777 }
 .arrow { fill: none; stroke: #555; stroke-width: 1.2; marker-end: url(#tip) }
 .gone { fill: #a33 }
+.moved { fill: #36c }
 </style>
 <defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7"
  orient="auto"><path d="M0 0L8 4L0 8z" fill="#555"/></marker></defs>"""
@@ -71,16 +77,21 @@ def draw(
         f'<rect width="{width}" height="{height}" fill="#fff"/>',
     ]
     for start, finish in moves:
-        if finish != CANCELLED:
+        if finish not in DOTS:
             lines += _arrow(start, finish, moves[start, finish], (finish, start) in moves)
     for name in names:
-        lines += _box(name, name in resident, name in ended, (name, CANCELLED) in moves)
-    x, y = _at(CANCELLED)
-    reason = moves[next(move for move in moves if move[1] == CANCELLED)]
-    lines.append(
-        f'<text class="move" x="{x:.0f}" y="{y - 40:.0f}">{escape(reason)}, from every</text>'
-    )
-    lines.append(f'<text class="move" x="{x:.0f}" y="{y - 26:.0f}">state with a red dot</text>')
+        dots = [at for at in DOTS if (name, at) in moves]
+        lines += _box(name, name in resident, name in ended, dots)
+    for name, (_, colour, below) in DOTS.items():
+        x, y = _at(name)
+        reason = escape(moves[next(move for move in moves if move[1] == name)])
+        lines.append(
+            f'<text class="move" x="{x:.0f}" y="{y + below:.0f}">{reason}, from every</text>'
+        )
+        lines.append(
+            f'<text class="move" x="{x:.0f}" y="{y + below + 14:.0f}">state with a {colour} dot'
+            "</text>"
+        )
     return "\n".join([*lines, "</svg>", ""])
 
 
@@ -89,7 +100,7 @@ def _at(name: str) -> tuple[float, float]:
     return MARGIN + x * STEP_X, MARGIN + y * STEP_Y
 
 
-def _box(name: str, resident: bool, ended: bool, cancellable: bool) -> Iterator[str]:
+def _box(name: str, resident: bool, ended: bool, dots: Sequence[str]) -> Iterator[str]:
     x, y = _at(name)
     kind = "box kv" if resident else "box end" if ended else "box"
     yield (
@@ -97,8 +108,9 @@ def _box(name: str, resident: bool, ended: bool, cancellable: bool) -> Iterator[
         f'width="{WIDTH}" height="{HEIGHT}" rx="6"/>'
     )
     yield f'<text x="{x:.0f}" y="{y + 4.5:.0f}">{escape(name)}</text>'
-    if cancellable:
-        yield f'<circle class="gone" cx="{x + WIDTH / 2 - 9:.0f}" cy="{y:.0f}" r="3"/>'
+    for place, at in enumerate(dots):
+        cx, cy = x + WIDTH / 2 - 9, y - 6 + 12 * place
+        yield f'<circle class="{DOTS[at][0]}" cx="{cx:.0f}" cy="{cy:.0f}" r="3"/>'
 
 
 def _arrow(start: str, finish: str, label: str, both_ways: bool) -> Iterator[str]:

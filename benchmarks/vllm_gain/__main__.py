@@ -79,7 +79,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.vllm_gain", description=__doc__)
     parser.add_argument("--case", default="all", choices=(*NAMES, "all"))
     parser.add_argument("--model", type=Path, help="a model's folder; default: 256 x 8 is made")
-    parser.add_argument("--minutes", type=float, default=11.0, help="for all cases asked for together")
+    parser.add_argument("--minutes", type=float, default=11.0, help="for all cases that run")
     parser.add_argument("--json", type=Path, metavar="FILE", help="written after every run")
     parser.add_argument("--write", action="store_true", help="put the tables into the docs page")
     given = parser.parse_args()

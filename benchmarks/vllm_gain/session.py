@@ -19,7 +19,7 @@ PROBE_REQUESTS: Final = 512
 SWEEP_SHARE: Final = 0.3
 """Length of a run of the sweep beside that of a full one."""
 
-PROBE_SECONDS: Final = 4.0
+PROBE_SECONDS: Final = 12.0
 WARM_SECONDS: Final = 0.4
 ROOM: Final = 0.8
 """Share of a case's time that is given out, since poor flags take longer."""
