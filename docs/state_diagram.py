@@ -37,7 +37,7 @@ BENDS: Final[Mapping[tuple[str, str], float]] = {
 """How far an arrow swings out, in pixels, where the default would cross a box."""
 
 DOTS: Final[Mapping[str, tuple[str, str, float]]] = {
-    "cancelled": ("gone", "red", -40),
+    "cancelled": ("gone", "red", -54),
     "new": ("moved", "blue", 34),
 }
 """States that nearly all others lead to: shown by a dot in a colour, explained so far below."""
@@ -76,22 +76,18 @@ def draw(
         STYLE,
         f'<rect width="{width}" height="{height}" fill="#fff"/>',
     ]
-    for start, finish in moves:
-        if finish not in DOTS:
-            lines += _arrow(start, finish, moves[start, finish], (finish, start) in moves)
+    drawn = [move for move in moves if move[1] not in DOTS]
+    for start, finish in drawn:
+        lines += _arrow(start, finish, moves[start, finish], (finish, start) in drawn)
     for name in names:
         dots = [at for at in DOTS if (name, at) in moves]
         lines += _box(name, name in resident, name in ended, dots)
     for name, (_, colour, below) in DOTS.items():
         x, y = _at(name)
         reason = escape(moves[next(move for move in moves if move[1] == name)])
-        lines.append(
-            f'<text class="move" x="{x:.0f}" y="{y + below:.0f}">{reason}, from every</text>'
-        )
-        lines.append(
-            f'<text class="move" x="{x:.0f}" y="{y + below + 14:.0f}">state with a {colour} dot'
-            "</text>"
-        )
+        for line, text in enumerate((f"{reason},", "from every state", f"with a {colour} dot")):
+            at = y + below + 14 * line
+            lines.append(f'<text class="move" x="{x:.0f}" y="{at:.0f}">{text}</text>')
     return "\n".join([*lines, "</svg>", ""])
 
 
