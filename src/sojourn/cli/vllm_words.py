@@ -20,6 +20,19 @@ SHORTEST: Final = {SCHEDULER_FLAG: "--scheduler-c", CONFIG_FLAG: "--ad"}
 LIMITS: Final[tuple[str, ...]] = ("max-num-seqs", "max-num-batched-tokens")
 PORT: Final = 8000
 
+NOT_SERVED: Final[Mapping[str, tuple[str, ...]]] = {
+    "speculative-config": (),
+    "kv-transfer-config": (),
+    "ec-transfer-config": (),
+    "scheduling-policy": ("priority",),
+    "runner": ("pooling",),
+    "no-enable-chunked-prefill": (),
+}
+"""Flags, or values of them, that the scheduler class refuses (`sojourn.vllm.compat`).
+
+It does so again in the engine, however a feature was asked for, but then among vLLM's tracebacks.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class VllmWords:
@@ -66,13 +79,14 @@ def split_words(words: Sequence[str], yaml_file: Path | None) -> VllmWords:
             raise UserError(f"{flag} is not understood here; give one {CONFIG_FLAG} '{{...}}'")
         else:
             passed.extend(taken)
-            if value is not None and flag.startswith("--"):
-                seen[flag.removeprefix("--")] = value
+            if flag.startswith("--") and (value is not None or flag[2:] in NOT_SERVED):
+                seen[flag.removeprefix("--").partition(".")[0]] = value or ""
     if model is None and "model" not in seen:
         raise UserError(
             "no model is named; put it first: sojourn serve MODEL ...; for more: "
             "sojourn serve --help"
         )
+    _check_served(seen)
     limits = {key: seen[key] for key in LIMITS if key in seen}
     return VllmWords(model, tuple(passed), additional, _port(seen), limits)
 
@@ -115,6 +129,25 @@ def _check_class(value: object, where: str) -> None:
         raise UserError(
             f"{where} names the scheduler {str(value)!r}, but `sojourn serve` runs "
             f"{SCHEDULER_CLASS}; leave that out, or start vLLM's own server"
+        )
+
+
+def _check_served(seen: Mapping[str, str]) -> None:
+    """Refuse what the engine would refuse, before it is started."""
+    found = [
+        f"--{name} {value}"
+        for name, values in NOT_SERVED.items()
+        for value in values
+        if seen.get(name) == value
+    ]
+    found += [f"--{name}" for name, values in NOT_SERVED.items() if not values and name in seen]
+    pipeline = seen.get("pipeline-parallel-size", "1")
+    if pipeline != "1":
+        found.append(f"--pipeline-parallel-size {pipeline}")
+    if found:
+        raise UserError(
+            f"sojourn.vllm does not serve with {' or '.join(found)}; leave that out, or start "
+            "vLLM's own server"
         )
 
 

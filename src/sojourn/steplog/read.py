@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from sojourn.errors import UserError, shown
+from sojourn.steplog.fleet_table import FLEET_TABLES, read_fleet
 from sojourn.steplog.record import (
     DifferenceColumns,
     IntArray,
@@ -40,8 +41,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FAMILY: Final = "sojourn/steplog/"
-SCHEMAS: Final = ("sojourn/steplog/1", SCHEMA)
-"""Schemas that can be read; what the first lacks is read as -1, or as the record's default."""
+SCHEMAS: Final = ("sojourn/steplog/1", "sojourn/steplog/2", SCHEMA)
+"""Schemas that can be read; what the older lack is read as -1, or as the record's default."""
 
 Paths = str | Path | Sequence[str | Path]
 
@@ -140,6 +141,12 @@ def _add_requests(record: RunRecord, files: Sequence[_File]) -> None:
         ]
         record.prefix = [lists[row] for row in order.tolist()]
     numbers = numbers[order]
+    record.fleet = read_fleet(
+        files[-1].known.get("fleet"),
+        files[-1].timing.get("routing_seconds", 0.0),
+        [file.rows for file in files],
+        {number: row for row, number in enumerate(numbers.tolist())},
+    )
     if any(file.known["traced"] for file in files):
         states = _columns(files, "state", names)
         record.transitions = TransitionColumns(**_placed(states, numbers))
@@ -236,7 +243,7 @@ def _read(path: Path, with_rows: bool) -> _File:
         if str(schema).startswith(FAMILY) and schema not in SCHEMAS:
             raise UserError(
                 f"{str(path)!r} is a step log of schema {schema!r}, which this version of Sojourn "
-                f"cannot read; it reads {' and '.join(SCHEMAS)}"
+                f"cannot read; it reads {', '.join(SCHEMAS[:-1])} and {SCHEMAS[-1]}"
             )
         raise UserError(
             f"{str(path)!r} is not a step log: its metadata lack the schema {SCHEMA!r}; "
@@ -245,7 +252,7 @@ def _read(path: Path, with_rows: bool) -> _File:
     rows = {}
     if table is not None:
         kinds = table["kind"].cast("string")
-        rows = {kind: table.filter(pc.equal(kinds, kind)) for kind in TABLES}
+        rows = {kind: table.filter(pc.equal(kinds, kind)) for kind in (*TABLES, *FLEET_TABLES)}
     return _File(path, rows, known, timing)
 
 

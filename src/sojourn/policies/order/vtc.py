@@ -14,6 +14,7 @@ Fails when: one tenant's requests are far larger than the others': the head of t
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
@@ -24,6 +25,7 @@ from sojourn.decide.slots import Changes, Services
 from sojourn.decide.states import DECODE, DELAYED, NEW, PREFILL, WAITING
 from sojourn.errors import UserError
 from sojourn.policies.order.steady import Steady
+from sojourn.policies.order.tenant_account import Account
 
 UNIT: Final = 1000
 """Counter units in a token at price 1, so that prices stay whole numbers."""
@@ -51,23 +53,6 @@ class Config:
                 raise UserError(f"order.{name} is {getattr(self, name)}; it must be 0 or more")
 
 
-@dataclass(slots=True)
-class Account:
-    """What is remembered of one tenant.
-
-    Attributes:
-        served: Service counted up to tick `at`.
-        at: Tick of the last settlement.
-        decodes: Requests that decode: the counter rises by these each tick.
-        queued: Requests queued.
-    """
-
-    served: int = 0
-    at: int = 0
-    decodes: int = 0
-    queued: int = 0
-
-
 class Vtc(Steady):
     """Least served tenant first, FIFO inside a tenant."""
 
@@ -83,6 +68,13 @@ class Vtc(Steady):
         self.accounts: dict[int, Account] = {}
         self.busy: dict[int, Account] = {}
         self.last_left: Account | None = None
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Vtc:
+        """Return a twin with counters of its own: shadow mode asks for one in each step."""
+        twin = copy(self)
+        twin.accounts = {tenant: copy(account) for tenant, account in self.accounts.items()}
+        twin.busy = {tenant: twin.accounts[tenant] for tenant in self.busy}
+        return twin
 
     def key(self, request: RequestView, now: Time) -> Key:
         """Rank by the tenant's counter."""
