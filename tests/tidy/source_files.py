@@ -12,9 +12,9 @@ PURE = ("decide", "engine", "policies")
 """The packages that run in every host, or must be exactly repeatable."""
 
 SHARED_POLICY_CODE = {
+    "route/load_index.py": "the replica with the lowest score, kept current by changes",
     "order/service_seconds.py": "remaining time and tokens, used by both clairvoyant orders",
     "order/steady.py": "what an order without alarms has in common",
-    "route/slot.py": "what the route slot reads and says, which no replica needs",
 }
 """Files in a slot's folder that are not policies, each with what it is."""
 

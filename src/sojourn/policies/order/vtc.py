@@ -25,7 +25,6 @@ from sojourn.decide.slots import Changes, Services
 from sojourn.decide.states import DECODE, DELAYED, NEW, PREFILL, WAITING
 from sojourn.errors import UserError
 from sojourn.policies.order.steady import Steady
-from sojourn.policies.order.tenant_account import Account
 
 UNIT: Final = 1000
 """Counter units in a token at price 1, so that prices stay whole numbers."""
@@ -53,6 +52,23 @@ class Config:
                 raise UserError(f"order.{name} is {getattr(self, name)}; it must be 0 or more")
 
 
+@dataclass(slots=True)
+class Account:
+    """What is remembered of one tenant.
+
+    Attributes:
+        served: Service counted up to tick `at`.
+        at: Tick of the last settlement.
+        decodes: Requests that decode: the counter rises by these each tick.
+        queued: Requests queued.
+    """
+
+    served: int = 0
+    at: int = 0
+    decodes: int = 0
+    queued: int = 0
+
+
 class Vtc(Steady):
     """Least served tenant first, FIFO inside a tenant."""
 
@@ -72,8 +88,9 @@ class Vtc(Steady):
     def __deepcopy__(self, memo: dict[int, object]) -> Vtc:
         """Return a twin with counters of its own: shadow mode asks for one in each step."""
         twin = copy(self)
-        twin.accounts = {tenant: copy(account) for tenant, account in self.accounts.items()}
-        twin.busy = {tenant: twin.accounts[tenant] for tenant in self.busy}
+        accounts = {tenant: copy(account) for tenant, account in self.accounts.items()}
+        busy = {tenant: accounts[tenant] for tenant in self.busy}
+        vars(twin).update(accounts=accounts, busy=busy)
         return twin
 
     def key(self, request: RequestView, now: Time) -> Key:
