@@ -1,0 +1,96 @@
+"""The designs under study: 16 replicas of one GPU each, all of one price."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sojourn.catalog import load_gpu, load_model
+from sojourn.cost import Roofline, kv_blocks
+from sojourn.decide.clock import from_seconds
+from sojourn.decide.limits import EngineLimits
+from sojourn.fleet.design import Design, Group, Link
+from sojourn.policies.tables import SLOTS
+from sojourn.recipes import load_recipe
+
+MODEL: Final = "llama-3.1-8b"
+GPU: Final = "h100-sxm"
+REPLICAS: Final = 16
+SEATS: Final = 256
+TOKENS: Final = 2048
+BASELINE: Final = "round robin"
+LINK: Final = Link("rdma", bytes_per_second=50e9, latency=from_seconds(2e-5))
+"""A 400 Gbit/s port for each GPU."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A design before it is built.
+
+    Attributes:
+        name: What to call it.
+        route, place: Policies.
+        prefills: Replicas that only compute prompts; 0 where all do both.
+    """
+
+    name: str
+    route: str
+    place: str = "least_loaded"
+    prefills: int = 0
+
+
+SHAPES: Final = (
+    Shape(BASELINE, "round_robin"),
+    Shape("vLLM data parallel", "least_load"),
+    Shape("power of two", "power_of_two"),
+    Shape("shortest in tokens", "join_shortest_tokens"),
+    Shape("sticky sessions", "session_sticky"),
+    Shape("sticky until saturated", "sticky_until_saturated"),
+    Shape("prefix-aware (SGLang)", "prefix_aware"),
+    Shape("Preble E2", "preble_e2"),
+    Shape("Conductor (Mooncake)", "mooncake_conductor"),
+    Shape("Llumnix", "llumnix", "llumnix"),
+    Shape("split 4 : 12", "join_shortest_tokens", prefills=4),
+    Shape("split 8 : 8", "join_shortest_tokens", prefills=8),
+    Shape("split 12 : 4", "join_shortest_tokens", prefills=12),
+)
+
+
+def build(shape: Shape, block_tokens: int, dollars_per_hour: float) -> Design:
+    """Return a design, ready to run a workload with so many tokens behind a prefix id."""
+    model, gpu = load_model(MODEL), load_gpu(GPU)
+    blocks = kv_blocks(
+        model,
+        gpu,
+        1,
+        gpu_memory_utilization=0.9,
+        block_size=16,
+        max_num_batched_tokens=TOKENS,
+        max_num_seqs=SEATS,
+    )
+    usable = blocks - 1
+    limits = EngineLimits(
+        num_gpu_blocks=usable,
+        block_size=16,
+        max_num_seqs=SEATS,
+        max_num_batched_tokens=TOKENS,
+        max_model_len=min(model.max_positions or usable * 16, usable * 16),
+        block_tokens=block_tokens,
+    )
+    like: dict[str, Any] = {
+        "recipe": load_recipe("vllm"),
+        "limits": limits,
+        "step_time": Roofline(model, gpu, 1),
+        "kv_token_bytes": model.kv_token_bytes(1),
+        "dollars_per_hour": dollars_per_hour,
+        "hardware": GPU,
+    }
+    groups: tuple[Group, ...] = (Group(name="replica", count=REPLICAS, **like),)
+    if shape.prefills:
+        groups = (
+            Group(name="prefill", count=shape.prefills, role="prefill", **like),
+            Group(name="decode", count=REPLICAS - shape.prefills, role="decode", **like),
+        )
+    slots = {"route": shape.route, "place": shape.place, "scale": "fixed"}
+    named = {slot: (name, SLOTS[slot][name][0]()) for slot, name in slots.items()}
+    return Design(shape.name, groups, **named, default_link=LINK)  # type: ignore[arg-type]
