@@ -76,7 +76,7 @@ def test_the_file_is_plain_to_other_readers(records, tmp_path):
     write_steplog(path, records[0], SOURCE)
     table = pq.read_table(path)
     kinds = table["kind"].to_pylist()
-    assert set(kinds) == {"run", "state", "request"}
+    assert set(kinds) == {"run", "state", "request", "replica", "event"}
     assert kinds.count("request") == 80
     assert table.schema.field("arrival_ps").type == "int64"
     shed = [row for row in table.to_pylist() if row["outcome"] == "shed"]
@@ -84,7 +84,7 @@ def test_the_file_is_plain_to_other_readers(records, tmp_path):
     assert all(row["finish_ps"] is None and row["tenant"] == "default" for row in shed)
     states = [row["state"] for row in table.to_pylist() if row["kind"] == "state"]
     assert {"waiting", "prefill", "decode", "finished"} <= set(states)
-    assert json.loads(table.schema.metadata[METADATA])["schema"] == "sojourn/steplog/2"
+    assert json.loads(table.schema.metadata[METADATA])["schema"] == "sojourn/steplog/3"
 
 
 def test_other_files_are_refused(tmp_path):

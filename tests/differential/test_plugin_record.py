@@ -45,7 +45,7 @@ def recorded(case, recipe, folder):
     stub = import_module("plugin_stub")
     engine = stub.PluginEngine(case, {"recipe": recipe, "step_log": str(folder)})
     sent = {row: start for start, row in case.workload.starts(1.0)}
-    engine.ours._sent = lambda request: sent[int(request.request_id)]
+    engine.ours.callers.sent = lambda request, _: sent[int(request.request_id)]
     engine.run()
     engine.ours.recording.log.close()
     return read_steplog(folder)

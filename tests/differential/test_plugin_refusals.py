@@ -111,7 +111,7 @@ def test_malformed_settings_are_refused_with_one_sentence(settings, told):
 @pytest.mark.parametrize("given", [None, 5, [], "act"])
 def test_settings_that_are_no_table_are_refused(given):
     kind = import_module("sojourn.vllm.settings").Settings
-    with pytest.raises(UserError, match="sojourn is .*; it must be a table"):
+    with pytest.raises(UserError, match=r"sojourn is .*; it must be a table"):
         kind.of(SimpleNamespace(additional_config={"sojourn": given}))
 
 

@@ -9,7 +9,8 @@ from sojourn.decide.clock import NEVER, SECOND
 from sojourn.decide.limits import EngineLimits
 from sojourn.decide.request import Request
 from sojourn.decide.slots import Services
-from sojourn.recipes.load import DEFAULTS, Recipe, make_config
+from sojourn.recipes.load import DEFAULTS, Recipe
+from sojourn.recipes.parameters import make_config
 from sojourn.sim.check import Invariants
 from sojourn.sim.loop import Setup, Simulation
 from sojourn.sim.workload import Workload

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
-from recordings import COST, recorded, sample, saved, sessions
+from recordings import CLASSES, COST, recorded, sample, saved, sessions
 
 from sojourn.cli.main import main
 from sojourn.cli.replay import sentence
@@ -269,3 +270,39 @@ def test_the_recorded_recipe_can_be_a_file(tmp_path, capsys):
     document, _, _ = document_of(capsys, tmp_path, log, *words)
     assert document["replay"]["exact"]
     assert [one["recipe"] for one in document["results"]] == ["recorded mine", "vllm"]
+
+
+def test_prefix_ids_of_a_real_engine_are_numbered_anew(tmp_path, capsys):
+    """They are hashes, half of them below 0, which no id of a trace is."""
+    record, source = recorded(sessions(open_loop=True))
+    assert record.prefix is not None
+    hashes = {}
+
+    def hashed(id):
+        low = np.int64(-1) ^ np.int64(id * 0x9E3779B97F4A7C1 % 2**62)
+        return hashes.setdefault(id, int(low if id % 2 else -low))
+
+    plain = make_replay(record, "plain", CLASSES).workload
+    record.prefix = [tuple(map(hashed, row)) for row in record.prefix]
+    assert min(hashes.values()) < 0 < max(hashes.values())
+    assert len(set(hashes.values())) == len(hashes)
+    again = make_replay(record, "hashed", CLASSES).workload
+    ids = [id for row in again.prefix for id in row]
+    assert sorted(set(ids)) == list(range(len(set(ids))))
+    firsts = list(dict.fromkeys(ids))
+    assert firsts == list(range(len(firsts))), "in the order of their first appearance"
+    assert again.prefix == plain.prefix
+    assert any(len(set(row) & set(other)) for row, other in pairwise(again.prefix))
+    log, cost = saved(tmp_path, record, source)
+    document, _, _ = document_of(capsys, tmp_path, log, "--cost", cost)
+    assert document["replay"]["exact"]
+
+
+def test_prefix_ids_beyond_the_full_blocks_of_a_prompt_are_left_out():
+    record, _ = recorded(sessions(open_loop=True))
+    full = [len(row) for row in make_replay(record, "plain", CLASSES).workload.prefix]
+    record.prefix = [(*row, -7, -8, -9) for row in record.prefix]
+    again = make_replay(record, "longer", CLASSES).workload
+    bound = [prompt // record.block_tokens for prompt in again.prompt]
+    assert all(len(row) <= most for row, most in zip(again.prefix, bound, strict=True))
+    assert [len(row) for row in again.prefix] >= full

@@ -6,15 +6,26 @@ import json
 from dataclasses import fields, is_dataclass, replace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from live_runs import ended, opened
 
 from sojourn.errors import UserError
+from sojourn.steplog.fleet_table import COLUMNS
 from sojourn.steplog.read import read_source, read_steplog
 from sojourn.steplog.record import DIFFERENCES, WOULD_PAUSE, DifferenceColumns
-from sojourn.steplog.write import METADATA, Source, table_of, write_steplog
+from sojourn.steplog.write import (
+    METADATA,
+    TABLES,
+    Source,
+    all_columns,
+    column_name,
+    table_of,
+    write_steplog,
+)
 from tests.sim.sim_workloads import COST, cases, run
 
 SOURCE = Source("case", "llama-3.1-8b", "h100-sxm", 3, {"max_num_seqs": 4, "host": "vllm"})
@@ -112,9 +123,30 @@ def test_differences_are_read_back(sample_record, tmp_path):
     assert len(DIFFERENCES) == 6
 
 
+def second_schema(record):
+    """Return the table and the metadata that a file of the second schema holds."""
+    table = table_of(record, SOURCE)
+    known = json.loads(table.schema.metadata[METADATA]) | {"schema": "sojourn/steplog/2"}
+    del known["fleet"]
+    kinds = pa.array(list(TABLES))
+    old = table.filter(pc.is_in(table["kind"].cast("string"), value_set=kinds))
+    new = {column for columns in COLUMNS.values() for column in columns.values()}
+    kept = {column_name(name) for name in all_columns()}
+    return old.drop_columns(sorted(new - kept)), known
+
+
+def test_the_second_schema_is_read(sample_record, tmp_path):
+    old, known = second_schema(sample_record)
+    assert old.column_names == ["kind", *map(column_name, all_columns()), "prefix"]
+    metadata = old.schema.metadata | {METADATA: json.dumps(known).encode()}
+    path = tmp_path / "old.parquet"
+    pq.write_table(old.replace_schema_metadata(metadata), path)
+    assert same(read_steplog(path), replace(sample_record, fleet=None))
+
+
 def test_the_first_schema_is_read(sample_record, tmp_path):
-    table = table_of(sample_record, SOURCE)
-    known = json.loads(table.schema.metadata[METADATA]) | {"schema": "sojourn/steplog/1"}
+    table, known = second_schema(sample_record)
+    known["schema"] = "sojourn/steplog/1"
     for name in ("host", "engine", "started_unix_seconds", "block_tokens", "run", "part"):
         del known[name]
     old = table.drop_columns(["pairs", "prior", "context", "program", "turn", "last_turn",
@@ -144,9 +176,10 @@ def test_the_first_schema_is_read(sample_record, tmp_path):
     ("change", "sentence"),
     [
         (
-            {"schema": "sojourn/steplog/3"},
-            "'s.parquet' is a step log of schema 'sojourn/steplog/3', which this version of "
-            "Sojourn cannot read; it reads sojourn/steplog/1 and sojourn/steplog/2",
+            {"schema": "sojourn/steplog/4"},
+            "'s.parquet' is a step log of schema 'sojourn/steplog/4', which this version of "
+            "Sojourn cannot read; it reads sojourn/steplog/1, sojourn/steplog/2 and "
+            "sojourn/steplog/3",
         ),
         ({"schema": "other"}, "'s.parquet' is not a step log: its metadata lack the schema"),
         (

@@ -14,11 +14,15 @@ import pytest
 from live_runs import decode, ended, opened
 
 from sojourn.steplog.config import LiveConfig
+from sojourn.steplog.fleet import FleetEvent, FleetRecord, MoveRow, UnitRow
+from sojourn.steplog.fleet_table import FLEET_TABLES
 from sojourn.steplog.record import DIFFERENCES, OUTCOMES, DifferenceColumns
 from sojourn.steplog.write import METADATA, SCHEMA, TABLES, TIMING, Source, write_steplog
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "step-log.md").read_text()
-TYPES = {"int64": pa.int64(), "text": pa.string(), "list of int64": pa.list_(pa.int64())}
+TYPES = {"int64": pa.int64(), "text": pa.string(), "list of int64": pa.list_(pa.int64()),
+         "double": pa.float64()}  # fmt: skip
+KINDS = (*TABLES, *FLEET_TABLES)
 
 
 def section(heading):
@@ -41,16 +45,22 @@ def table(sample_record, tmp_path):
         differences=DifferenceColumns(one, one, one, one),
         prefix=[(1,)] * sample_record.requests.arrival.size,
         block_tokens=16,
+        fleet=FleetRecord(
+            "two",
+            units=[UnitRow(0, "replica", "mixed", "h100", 1, 0, 1, 9, 0.5, 3, 10, 2)],
+            moves=[MoveRow("migration", 0, 1, 0, 2, 5, 1, 64, 2, "done")],
+            events=[FleetEvent(1, 0, "up")],
+        ),
     )
     write_steplog(tmp_path / "all.parquet", record, Source("t", "m", "g", 0, {}))
     return pq.read_table(tmp_path / "all.parquet")
 
 
 def test_every_column_is_described_and_no_other(table):
-    kinds = [kind for kind in TABLES if f"### `{kind}`\n" in PAGE]
-    assert kinds == list(TABLES)
+    kinds = [kind for kind in KINDS if f"### `{kind}`\n" in PAGE]
+    assert kinds == list(KINDS)
     found = {"kind"}
-    for kind in TABLES:
+    for kind in KINDS:
         rows = table.filter(pa.compute.equal(table["kind"].cast("string"), kind))
         assert rows.num_rows
         columns = described(f"### `{kind}`")

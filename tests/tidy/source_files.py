@@ -12,7 +12,11 @@ PURE = ("decide", "engine", "policies")
 """The packages that run in every host, or must be exactly repeatable."""
 
 SHARED_POLICY_CODE = {
+    "route/llumnix_freeness.py": "freeness as Llumnix's three slots count it",
     "route/load_index.py": "the replica with the lowest score, kept current by changes",
+    "route/preble_window.py": "the prefixes of the last minutes, and what each costs whom",
+    "route/prefix_tree.py": "which replicas were sent which prefixes, a table of ids",
+    "route/prompt_queue.py": "uncached prompt tokens in flight to each replica",
     "order/service_seconds.py": "remaining time and tokens, used by both clairvoyant orders",
     "order/steady.py": "what an order without alarms has in common",
 }

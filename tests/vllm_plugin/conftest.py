@@ -111,9 +111,22 @@ def pair(server: Callable[..., Server], tiny: SimpleNamespace) -> SimpleNamespac
     return SimpleNamespace(stock=stock.wait(), ours=ours.wait())
 
 
+SHARED = {"pair": "servers", "server": "servers", "engine": "engines"}
+"""Fixtures that take long to make, and the group of tests that is kept in one process for them."""
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist looks for groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let vLLM's and PyTorch's own warnings pass; ours stay errors in every other folder."""
+    """Let vLLM's and PyTorch's own warnings pass; ours stay errors in every other folder.
+
+    With `-n 2 --dist loadgroup` what shares the servers runs beside what shares the engine.
+    """
     here = Path(__file__).parent
     for item in items:
-        if here in item.path.parents and {"with_vllm", "tiny"} & set(item.fixturenames):
+        if here not in item.path.parents:
+            continue
+        fixtures = set(item.fixturenames)
+        if {"with_vllm", "tiny"} & fixtures:
             item.add_marker(pytest.mark.filterwarnings("ignore"))
+            group = next((SHARED[name] for name in SHARED if name in fixtures), "others")
+            item.add_marker(pytest.mark.xdist_group(group))

@@ -331,6 +331,8 @@ def test_no_rules_are_one_class_and_one_tenant():
         (None, "10.1.2.3", True),
         (None, "11.1.2.3", False),
         (None, "::1", True),
+        (None, "::ffff:10.1.2.3", True),
+        (None, "::ffff:11.1.2.3", False),
         (None, "not an address", False),
         (None, None, False),
     ],

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from sojourn.vllm import metrics as module
 from sojourn.vllm import plugin
+from sojourn.vllm.leftovers import remove_leftovers
 from sojourn.vllm.metrics import (
     FAILURES_MAX,
     LABELS_MAX,
@@ -154,6 +156,56 @@ def test_a_failed_first_write_leaves_no_file(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_removed_folder_comes_back_with_all_its_numbers(tmp_path):
+    folder = tmp_path / "sojourn-metrics-1"
+    metrics = DecisionMetrics(folder, "m", 0)
+    metrics.publish({"drops_total": 1, "held_blocks": 2})
+    shutil.rmtree(folder)
+    metrics.publish({"drops_total": 3, "held_blocks": 2})
+    assert value(folder, "drops_total") == 3
+    assert value(folder, "held_blocks") == 2
+    assert remove_leftovers(tmp_path) == 0
+    metrics.close()
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from sojourn.vllm.metrics import DecisionMetrics
+metrics = DecisionMetrics(Path(sys.argv[1]), "m", 0)
+metrics.publish({"drops_total": 1})
+print("there", flush=True)
+time.sleep(60)
+"""
+
+
+def test_what_a_killed_engine_leaves_is_removed_by_the_next_server(tmp_path, monkeypatch):
+    folder = tmp_path / "sojourn-metrics-1"
+    command = [sys.executable, "-c", HOLDER, str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as engine:
+        try:
+            engine.stdout.readline()
+            assert remove_leftovers(tmp_path) == 0
+            assert value(folder, "drops_total") == 1
+        finally:
+            engine.kill()
+    assert folder.exists()
+    for name in ("sojourn-metrics-2", "others"):  # of another version, and of other programs
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(plugin, "_new_folder", lambda: tmp_path / "sojourn-metrics-3")
+    monkeypatch.setattr(plugin, "_shown", [])
+    monkeypatch.setenv(plugin.KEY_VARIABLE, "a key")
+    monkeypatch.setenv("SOJOURN_METRICS_DIR", "")
+    monkeypatch.setattr("prometheus_client.REGISTRY.register", lambda _: None)
+    plugin._prepare()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["others", "sojourn-metrics-2"]
+
+
+def test_a_folder_of_another_name_is_left_unmarked(tmp_path):
+    DecisionMetrics(tmp_path, "m", 0).publish({"drops_total": 1})
+    assert [path.suffix for path in tmp_path.iterdir()] == [".db"]
+
+
 def test_no_folder_no_file(monkeypatch):
     monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
     monkeypatch.delenv("SOJOURN_METRICS_DIR", raising=False)
@@ -196,6 +248,7 @@ import json, os, sys
 from multiprocessing import get_context
 from prometheus_client import REGISTRY, generate_latest
 from sojourn.vllm import plugin
+from sojourn.vllm.leftovers import remove_leftovers
 from sojourn.vllm.metrics import DecisionMetrics, folder_in_force
 
 def engine_core():

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from sojourn.vllm.identity import SEAL, identify, unseal
-from sojourn.vllm.middleware import IdentityMiddleware
+from sojourn.vllm.middleware import IdentityMiddleware, _address
 from sojourn.vllm.plugin import KEY_VARIABLE
 from sojourn.vllm.rules import Rules, digest
 
@@ -279,6 +279,43 @@ def test_nobody_else_does(headers, caller):
     found = identify(call.xargs, 0, Rules.from_config(CONFIG), b"the key")
     assert found.tenant == ("acme" if caller == "acme" else "default")
     assert "cannot say which tenant" in found.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("said", "client", "is_proxy"),
+    [
+        ("10.0.0.9", ("10.0.0.9", 0), False),
+        ("10.0.0.9:4711", ("10.0.0.9", 4711), False),
+        ("1.2.3.4, 10.0.0.9", ("10.0.0.9", 0), False),
+        ("10.0.0.9, 127.0.0.1", ("10.0.0.9", 0), False),
+        ("1.2.3.4", ("10.0.0.9", 4711), True),
+        ("10.0.0.90, 110.0.0.9", ("10.0.0.9", 4711), True),
+    ],
+)
+def test_an_address_that_the_client_wrote_itself_is_nobodys(said, client, is_proxy):
+    """Uvicorn believes `X-Forwarded-For` of any process on its own machine."""
+    headers = {"X-Llm-D-Inference-Fairness-Id": "acme", "X-Forwarded-For": said}
+    opened = Call(BODY, headers, client=client).opened
+    assert opened == (("acme", "") if is_proxy else None)
+
+
+def test_it_is_read_as_uvicorn_reads_it():
+    """A real proxy on this machine is known by its key; what it forwards is no address of its."""
+    pytest.importorskip("uvicorn")
+    from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+
+    for said in ("10.0.0.9", "10.0.0.9:80", "[10.0.0.9]:80", "[10.0.0.9]", " 10.0.0.9 ,127.0.0.1"):
+        seen = []
+
+        async def app(scope, receive, send, seen=seen):
+            seen.append((tuple(scope["client"]), _address(scope)))
+
+        headers = [(b"x-forwarded-for", said.encode())]
+        scope = {"type": "http", "client": ("127.0.0.1", 5), "headers": headers}
+        asyncio.run(ProxyHeadersMiddleware(app)(scope, None, None))
+        (client, address), *_ = seen
+        assert client[0] == "10.0.0.9"
+        assert address is None
 
 
 def test_a_proxys_malformed_name_is_answered_400():

@@ -63,6 +63,33 @@ def test_other_flags_go_to_vllm_unchanged(capsys):
     assert not other
 
 
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        ("--speculative-config {}", "--speculative-config"),
+        ("--speculative_config={}", "--speculative-config"),
+        ("--speculative-config.method ngram", "--speculative-config"),
+        ("--kv-transfer-config {}", "--kv-transfer-config"),
+        ("--ec-transfer-config {}", "--ec-transfer-config"),
+        ("--scheduling-policy priority", "--scheduling-policy priority"),
+        ("--runner pooling", "--runner pooling"),
+        ("--pipeline-parallel-size 2", "--pipeline-parallel-size 2"),
+        ("--no-enable-chunked-prefill", "--no-enable-chunked-prefill"),
+        ("--no-enable-chunked-prefill --port 1", "--no-enable-chunked-prefill"),
+    ],
+)
+def test_what_the_engine_would_refuse_is_refused_at_once(flags, named, capsys):
+    told = refusal(capsys, "serve", "m", *flags.split(), "--dry-run")
+    assert told == (
+        f"sojourn.vllm does not serve with {named}; leave that out, or start vLLM's own server"
+    )
+
+
+def test_harmless_values_of_these_flags_are_passed_on(capsys):
+    flags = "--scheduling-policy fcfs --runner generate --pipeline-parallel-size 1".split()
+    assert dry_run(capsys, "m", *flags)[0][-6:] == flags
+
+
 def test_flags_of_ours_may_stand_anywhere(capsys):
     words, settings, _ = dry_run(
         capsys, "m", "--max-num-seqs", "64", "--recipe", "vtc", "--swap-space", "4", "--mode=off"

@@ -11,16 +11,19 @@ from typing import TYPE_CHECKING, Final
 import typer
 
 from sojourn.cli import options as opt
-from sojourn.cli.engine import engine_flags, resolve_engine
+from sojourn.cli.engine import engine_flags
 from sojourn.cli.experiment import INTERRUPTED as INTERRUPTED
 from sojourn.cli.experiment import (
     Experiment,
     check_names,
     load_recipes,
+    note_routers,
     plan_tasks,
     prepare,
     print_limits,
+    row_name,
 )
+from sojourn.cli.fleets import read_fleets, resolve
 from sojourn.cli.streams import console
 
 if TYPE_CHECKING:
@@ -72,7 +75,8 @@ def compare(
     gpu_memory_utilization: opt.Utilization = 0.9,
     enable_prefix_caching: opt.PrefixCaching = True,
     replicas: opt.Replicas = 1,
-    route: opt.Router = "round_robin",
+    fleet: opt.Fleets = None,
+    route: opt.Router = None,
     host: opt.Host = "vllm",
     swap_space: opt.SwapSpace = None,
     swap_bandwidth: opt.SwapBandwidth = None,
@@ -94,17 +98,21 @@ def compare(
     names = opt.split_names("--recipes", recipes)
     factors = opt.load_texts(load, rate_scale, opt.DEFAULT_LOADS)
     outputs = {"--json": json, "--html": html, "--timeline": timeline}
-    opt.check_outputs(outputs, source, model, gpu, cost, stock_recipe, *names)
+    opt.check_outputs(outputs, source, model, gpu, cost, stock_recipe, *names, *(fleet or ()))
     opt.check_jobs(jobs)
-    chosen = load_recipes(names, host, param or ())
+    plans = read_fleets(flags)
+    others = [(plan.name, plan.slots) for plan in plans]
+    router = route if plans or replicas > 1 else None
+    chosen = load_recipes(names, host, param or (), router, others)
     at = names.index(stock_recipe) if stock_recipe in names else None
-    stock = load_recipes([stock_recipe], host, ())[0] if at is None else chosen[at]
+    stock = load_recipes([stock_recipe], host, (), router)[0] if at is None else chosen[at]
     check_names([*names, stock_recipe], [*chosen, stock])
     traffic = opt.Traffic(source, slo_class or (), format, limit, open_loop, seed, quiet)
-    experiment = prepare(traffic, resolve_engine(flags, names), param or ())
+    experiment = prepare(traffic, resolve(flags, plans, names, chosen, param or ()), param or ())
+    note_routers(experiment, chosen)
     tasks, capacity = plan_tasks(experiment, chosen, factors, stock if rate_scale is None else None)
     study = _run(experiment, tasks, jobs)
-    if not _deliver(experiment, tasks, study, stock.name, capacity, outputs):
+    if not _deliver(experiment, tasks, study, row_name(experiment, stock), capacity, outputs):
         raise typer.Exit(INTERRUPTED)
 
 

@@ -1,8 +1,9 @@
-"""What the shell offers when a name is completed; paths are typed whole."""
+"""What the shell offers when a name is completed; paths are typed whole, but for fleet files."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import fields
 
 
 def _beginning(names: Iterable[str], incomplete: str) -> list[str]:
@@ -30,9 +31,9 @@ def engine_parts(incomplete: str) -> list[str]:
 
 def recipe(incomplete: str) -> list[str]:
     """Return the recipes that begin so."""
-    from sojourn.recipes import recipe_names
+    from sojourn.recipes import fleet_recipe_names, recipe_names
 
-    return _beginning(recipe_names(), incomplete)
+    return _beginning((*recipe_names(), *fleet_recipe_names()), incomplete)
 
 
 def recipe_list(incomplete: str) -> list[str]:
@@ -54,3 +55,36 @@ def routers(incomplete: str) -> list[str]:
     from sojourn.policies.tables import SLOTS
 
     return _beginning(SLOTS["route"], incomplete)
+
+
+def slots(incomplete: str) -> list[str]:
+    """Return the slots that begin so, those above the replicas included."""
+    from sojourn.policies.tables import SLOTS
+
+    return _beginning(SLOTS, incomplete)
+
+
+def parameters(incomplete: str) -> list[str]:
+    """Return `slot.parameter=` of the policies of all slots, as far as they begin so."""
+    from sojourn.policies.tables import SLOTS
+
+    names = (
+        f"{slot}.{field.name}="
+        for slot, table in SLOTS.items()
+        for config, _ in table.values()
+        for field in fields(config)
+    )
+    return _beginning(dict.fromkeys(names), incomplete)
+
+
+def toml_files(incomplete: str) -> list[str]:
+    """Return the TOML files and folders that begin so."""
+    from pathlib import Path
+
+    folder = Path(incomplete if incomplete.endswith("/") else f"{incomplete}x").parent
+    try:
+        found = sorted(folder.iterdir())
+    except OSError:
+        return []
+    names = [f"{one}/" if one.is_dir() else str(one) for one in found]
+    return _beginning([one for one in names if one.endswith((".toml", "/"))], incomplete)

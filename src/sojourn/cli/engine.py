@@ -14,6 +14,7 @@ from sojourn.errors import UserError
 if TYPE_CHECKING:
     from sojourn.catalog import Gpu, Model
     from sojourn.cost import Fitted, Roofline
+    from sojourn.sim.engines import Hardware
     from sojourn.sim.study import Fleet
 
 SWAP_SPACE_GIB: Final = 64.0
@@ -41,7 +42,8 @@ class EngineFlags:
     gpu_memory_utilization: float
     enable_prefix_caching: bool
     replicas: int
-    route: str
+    route: str | None
+    fleet: list[Path] | None
     swap_space: float | None
     swap_bandwidth: float | None
     given: frozenset[str] = frozenset()
@@ -55,17 +57,17 @@ def engine_flags(values: Mapping[str, Any]) -> EngineFlags:
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """A resolved engine.
+    """A resolved engine, or several.
 
     Attributes:
-        fleet: What runs the workload.
+        fleets: What runs the workload; of several the first is what others are held against.
         model: Name of the model.
         gpu: Name of the GPU.
         limits: Every resolved limit by vLLM's name; JSON values.
         notices: What was changed or ignored, one sentence each.
     """
 
-    fleet: Fleet
+    fleets: tuple[Fleet, ...]
     model: str
     gpu: str
     limits: dict[str, Any]
@@ -110,7 +112,14 @@ def resolve_engine(flags: EngineFlags, recipes: Sequence[str] = ()) -> Engine:
         enable_prefix_caching=flags.enable_prefix_caching,
         swap_blocks=swap_blocks,
     )
-    fleet = Fleet(limits, cost, flags.replicas, flags.route, swap_seconds)
+    names = engine_names(flags, model, gpu)
+    hardware = hardware_of(model, names[1], flags.tensor_parallel_size)
+    if flags.replicas > 1 and not hardware.dollars_per_hour:
+        notices.append(
+            f"the catalogue has no price for {names[1]}: costs are left out; a fleet file "
+            "(--fleet) takes price_per_hour"
+        )
+    fleet = Fleet(limits, cost, flags.replicas, swap_block_seconds=swap_seconds, hardware=hardware)
     resolved = {
         "tensor_parallel_size": flags.tensor_parallel_size,
         "max_num_seqs": limits.max_num_seqs,
@@ -124,13 +133,32 @@ def resolve_engine(flags: EngineFlags, recipes: Sequence[str] = ()) -> Engine:
         ),
         "enable_prefix_caching": limits.enable_prefix_caching,
         "replicas": flags.replicas,
-        "route": flags.route,
+        "route": flags.route or "round_robin",
         "host": flags.host,
         **swap,
         "cost": source,
     }
-    names = engine_names(flags, model, gpu)
-    return Engine(fleet, *names, resolved, tuple(notices))
+    if flags.replicas > 1:
+        resolved["dollars_per_hour"] = hardware.dollars_per_hour or None
+    return Engine((fleet,), *names, resolved, tuple(notices))
+
+
+def hardware_of(model: Model | None, gpu: str, gpus: int, market: str = "on-demand") -> Hardware:
+    """Return what the catalogue says of a replica: price, cold start, KV and its card."""
+    from sojourn.catalog.cluster import gpu_price, load_link, start_seconds
+    from sojourn.decide.clock import from_seconds
+    from sojourn.fleet.design import Link
+    from sojourn.sim.engines import Hardware
+
+    card = load_link("rdma", [(gpu, gpus)], "the link")
+    return Hardware(
+        name=gpu,
+        gpus=gpus,
+        dollars_per_hour=(gpu_price(gpu, market) or 0.0) * gpus,
+        start_time=0 if model is None else from_seconds(start_seconds(model.weights_bytes)),
+        kv_token_bytes=0 if model is None else model.kv_token_bytes(),
+        link=Link(card.name, card.bytes_per_second, from_seconds(card.latency_seconds)),
+    )
 
 
 def _cost(

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, Final
 import typer
 
 from sojourn.cli.engine import Engine
+from sojourn.cli.limits_text import print_limits as print_limits
 from sojourn.cli.options import Traffic
 from sojourn.cli.streams import console, plain
 from sojourn.errors import UserError
 
 if TYPE_CHECKING:
     from sojourn.recipes import Recipe
+    from sojourn.recipes.parameters import Filled
     from sojourn.sim.capacity import Capacity, Probe
     from sojourn.sim.study import Fleet, Task
     from sojourn.sim.workload import Workload
@@ -34,7 +36,7 @@ class Experiment:
     Attributes:
         trace: Name of the trace.
         workload: The workload.
-        fleet: What runs it.
+        fleets: What runs it; of several the first is what others are held against.
         model: Name of the model.
         gpu: Name of the GPU.
         seed: Seed of the class assignment and of the bootstrap.
@@ -45,13 +47,18 @@ class Experiment:
 
     trace: str
     workload: Workload
-    fleet: Fleet
+    fleets: tuple[Fleet, ...]
     model: str
     gpu: str
     seed: int
     limits: dict[str, Any]
     notices: list[str]
     quiet: bool
+
+    @property
+    def fleet(self) -> Fleet:
+        """The first fleet."""
+        return self.fleets[0]
 
     @property
     def about(self) -> dict[str, Any]:
@@ -91,11 +98,14 @@ def prepare(traffic: Traffic, engine: Engine, params: Sequence[str]) -> Experime
         )
     elif trace.slo_class is not None:
         notices.append("the trace says which class each request has: shares are not used")
-    fleet = replace(
-        engine.fleet, limits=replace(engine.fleet.limits, block_tokens=workload.block_tokens)
+    fleets = tuple(
+        replace(one.with_blocks_of(workload.block_tokens), seed=traffic.seed)
+        for one in engine.fleets
     )
-    notices += _too_long(workload, fleet.limits.max_model_len)
-    notices += _out_of_reach(workload, fleet)
+    for fleet in fleets:
+        found = _too_long(workload, fleet.limits.max_model_len) + _out_of_reach(workload, fleet)
+        of = f"fleet {fleet.label}: " if fleet.label else ""
+        notices += [f"{of}{notice}" for notice in found]
     limits = {
         **engine.limits,
         "open_loop": traffic.open_loop,
@@ -106,7 +116,7 @@ def prepare(traffic: Traffic, engine: Engine, params: Sequence[str]) -> Experime
     experiment = Experiment(
         trace=trace.name,
         workload=workload,
-        fleet=fleet,
+        fleets=fleets,
         model=engine.model,
         gpu=engine.gpu,
         seed=traffic.seed,
@@ -182,21 +192,41 @@ def _out_of_reach(workload: Workload, fleet: Fleet) -> list[str]:
     return notices
 
 
-def load_recipes(names: Sequence[str], host: str, params: Sequence[str]) -> list[Recipe]:
+def load_recipes(
+    names: Sequence[str],
+    host: str,
+    params: Sequence[str],
+    route: str | None = None,
+    others: Sequence[tuple[str, Filled]] = (),
+) -> list[Recipe]:
     """Return the recipes with their overrides.
+
+    Args:
+        names: Names, or paths.
+        host: What they run on.
+        params: `slot.parameter=value` texts.
+        route: The router of all of them; None leaves each its own.
+        others: Who else has slots that the texts may mean, by name.
 
     Raises:
         UserError: For an unknown recipe, parameter or value.
     """
     from sojourn.recipes import load_recipe
-    from sojourn.recipes.load import parse_overrides
+    from sojourn.recipes.parameters import overridden, parse_parameters
 
     recipes = [load_recipe(name, host) for name in names]
     check_names(names, recipes)
+    if route is not None:
+        recipes = [recipe.routed(route) for recipe in recipes]
     if not params:
         return recipes
-    overrides = parse_overrides(params, recipes)
-    return [load_recipe(name, host, overrides) for name in names]
+    filled = [*((recipe.name, recipe.filled) for recipe in recipes), *others]
+    overrides = parse_parameters(params, filled)
+    made = [load_recipe(name, host, overrides) for name in names]
+    return [
+        replace(one, fleet=overridden(before.fleet, overrides))
+        for one, before in zip(made, recipes, strict=True)
+    ]
 
 
 def check_names(given: Sequence[str], recipes: Sequence[Recipe]) -> None:
@@ -224,8 +254,8 @@ def plan_tasks(
     """Return the runs, loads outermost, and the capacity in requests per second.
 
     Args:
-        experiment: The workload and the fleet.
-        recipes: Recipes to run.
+        experiment: The workload and the fleets.
+        recipes: Recipes to run on each of them.
         factors: Fractions of the capacity of `stock`, or factors on the trace's rate.
         stock: The recipe whose capacity loads are fractions of; None scales the trace's rate.
     """
@@ -242,39 +272,60 @@ def plan_tasks(
         found = None
     else:
         measured = measure_capacity(experiment, stock)
-        experiment.limits["loads_are"] = f"{CAPACITY_FRACTIONS} of {stock.name}"
+        experiment.limits["loads_are"] = f"{CAPACITY_FRACTIONS} of {row_name(experiment, stock)}"
         loads = list(factors)
         scales = [factor * measured.rate_scale for factor in factors]
         found = measured.requests_per_second
     experiment.limits["rate_scales"] = scales
     tasks = [
-        Task(recipe, scale, load)
+        Task(recipe, scale, load, fleet)
         for load, scale in zip(loads, scales, strict=True)
-        for recipe in recipes
+        for fleet in experiment.fleets
+        for recipe in (recipes[:1] if fleet.is_fixed else recipes)
     ]
     return tasks, found
 
 
+def row_name(experiment: Experiment, recipe: Recipe) -> str:
+    """Return the name of the row of a recipe on the first fleet."""
+    return experiment.fleet.name_of(recipe)
+
+
+def note_routers(experiment: Experiment, recipes: Sequence[Recipe]) -> None:
+    """Check that every fleet can run every recipe, and take note of the routers."""
+    routers = [
+        fleet.design_of(recipe).route[0]
+        for fleet in experiment.fleets
+        for recipe in recipes
+        if not fleet.is_alone(recipe)
+    ]
+    if routers:
+        experiment.limits["route"] = ", ".join(dict.fromkeys(routers))
+
+
 def measure_capacity(experiment: Experiment, stock: Recipe) -> Capacity:
-    """Return the capacity of the stock recipe, telling how the search goes."""
+    """Return the capacity of the stock recipe on the first fleet, telling how the search goes.
+
+    Faults are left out: they come once, at their own times, whatever the rate.
+    """
+    from sojourn.fleet.design import Design
     from sojourn.sim.capacity import capacity
 
-    setup = experiment.fleet.built(stock)
+    name, setup = row_name(experiment, stock), experiment.fleet.built(stock)
+    if isinstance(setup, Design):
+        setup = replace(setup, faults=())
     with (
-        status(f"measuring the capacity of {stock.name}", experiment.quiet) as tell,
-        told_of_interrupts(f"while the capacity of {stock.name} was measured"),
+        status(f"measuring the capacity of {name}", experiment.quiet) as tell,
+        told_of_interrupts(f"while the capacity of {name} was measured"),
     ):
 
         def told(probe: Probe) -> None:
             grows = "too high" if probe.grows else "sustained"
-            tell(
-                f"capacity of {stock.name}: {probe.requests_per_second:.4g} req/s is {grows}, "
-                "searching"
-            )
+            tell(f"capacity of {name}: {probe.requests_per_second:.4g} req/s is {grows}, searching")
 
         found = capacity(experiment.workload, setup, told)
     if not experiment.quiet:
-        typer.echo(f"note: {capacity_sentence(stock.name, found)}", err=True)
+        typer.echo(f"note: {capacity_sentence(name, found)}", err=True)
     return found
 
 
@@ -305,38 +356,3 @@ def status(text: str, quiet: bool) -> Iterator[Any]:
         return
     with made.status(plain(text)) as shown:
         yield lambda text: shown.update(plain(text))
-
-
-def print_limits(limits: dict[str, Any]) -> None:
-    """Print every resolved limit on a few lines."""
-    from textwrap import fill
-
-    parts = []
-    for name, value in limits.items():
-        if name == "slo_classes":
-            parts += [f"slo_class {_slo(one)}" for one in value]
-        elif name == "rate_scales":
-            parts.append(f"rate_scales {' '.join(f'{scale:.4g}' for scale in value)}")
-        else:
-            parts.append(f"{name} {_plain(value)}")
-    # A name stays with its value when lines are folded.
-    text = ", ".join(part.replace(" ", "\u00a0") for part in parts)
-    folded = fill(f"Limits: {text}", 100, subsequent_indent="  ", break_on_hyphens=False)
-    typer.echo(folded.replace("\u00a0", " "))
-
-
-def _slo(one: dict[str, Any]) -> str:
-    bounds = ",".join(
-        f"{key}={value:g}" for key, value in one.items() if key != "name" and value is not None
-    )
-    return f"{one['name']}:{bounds}"
-
-
-def _plain(value: Any) -> str:
-    if value is None:
-        return "unset"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list):
-        return " ".join(str(one) for one in value)
-    return str(value)

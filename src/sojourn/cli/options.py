@@ -132,7 +132,8 @@ Params = Annotated[
     typer.Option(
         "--param",
         metavar="SLOT.PARAMETER=VALUE",
-        help="Set a policy's parameter wherever a recipe has it. Repeatable.",
+        help="Set a policy's parameter wherever a recipe or a fleet has it. Repeatable.",
+        autocompletion=completion.parameters,
     ),
 ]
 TensorParallel = Annotated[
@@ -195,15 +196,26 @@ Replicas = Annotated[
     int,
     typer.Option(
         "--replicas",
-        help="Engine instances.",
+        help="Engine instances, all alike: a fleet of one kind. For several kinds give --fleet.",
     ),
 ]
 Router = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--route",
-        help="round_robin or least_load.",
+        help="Which replica gets a request, whatever recipe runs; a router of `sojourn policies "
+        "--slot route`. Left out, the recipe's own; round_robin where it has none.",
         autocompletion=completion.routers,
+    ),
+]
+Fleets = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--fleet",
+        metavar="FILE.toml",
+        help="A fleet: kinds of replicas with their GPUs, roles and prices, links, faults. Each "
+        "recipe runs on it. Repeat to compare fleets; the first is what others are held against.",
+        autocompletion=completion.toml_files,
     ),
 ]
 SwapSpace = Annotated[

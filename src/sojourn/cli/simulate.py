@@ -11,16 +11,19 @@ import typer
 from sojourn.cli import completion
 from sojourn.cli import options as opt
 from sojourn.cli.compare import STOCK, print_about
-from sojourn.cli.engine import engine_flags, resolve_engine
+from sojourn.cli.engine import engine_flags
 from sojourn.cli.experiment import (
     INTERRUPTED,
     Experiment,
     check_names,
     load_recipes,
+    note_routers,
     plan_tasks,
     prepare,
+    row_name,
     status,
 )
+from sojourn.cli.fleets import read_fleets, resolve
 from sojourn.cli.streams import console
 from sojourn.errors import UserError
 from sojourn.files import replacing
@@ -82,7 +85,8 @@ def simulate(
     gpu_memory_utilization: opt.Utilization = 0.9,
     enable_prefix_caching: opt.PrefixCaching = True,
     replicas: opt.Replicas = 1,
-    route: opt.Router = "round_robin",
+    fleet: opt.Fleets = None,
+    route: opt.Router = None,
     host: opt.Host = "vllm",
     swap_space: opt.SwapSpace = None,
     swap_bandwidth: opt.SwapBandwidth = None,
@@ -103,19 +107,26 @@ def simulate(
     if len(factors) > 1:
         raise UserError("simulate runs at one rate; `sojourn compare` takes several")
     outputs = {"--json": json, "--html": html, "--timeline": timeline, "--step-log": step_log}
-    opt.check_outputs(outputs, source, model, gpu, cost, stock_recipe, recipe)
-    chosen = load_recipes([recipe], host, param or ())
-    stock = chosen[0] if recipe == stock_recipe else load_recipes([stock_recipe], host, ())[0]
+    opt.check_outputs(outputs, source, model, gpu, cost, stock_recipe, recipe, *(fleet or ()))
+    plans = read_fleets(flags)
+    if len(plans) > 1:
+        raise UserError("simulate runs one fleet; `sojourn compare` takes several")
+    others = [(plan.name, plan.slots) for plan in plans]
+    router = route if plans or replicas > 1 else None
+    chosen = load_recipes([recipe], host, param or (), router, others)
+    same = recipe == stock_recipe
+    stock = chosen[0] if same else load_recipes([stock_recipe], host, (), router)[0]
     check_names([recipe, stock_recipe], [chosen[0], stock])
     traffic = opt.Traffic(source, slo_class or (), format, limit, open_loop, seed, quiet)
-    experiment = prepare(traffic, resolve_engine(flags), param or ())
+    experiment = prepare(traffic, resolve(flags, plans, (), chosen, param or ()), param or ())
+    note_routers(experiment, chosen)
     tasks, capacity = plan_tasks(experiment, chosen, factors, None if load is None else stock)
     from sojourn.sim.study import run_task
 
     with status(f"running {recipe}", quiet):
         traced = step_log is not None or timeline is not None
         record = run_task(experiment.workload, experiment.fleet, tasks[0], trace_states=traced)
-    _deliver(experiment, record, stock.name, capacity, outputs)
+    _deliver(experiment, record, row_name(experiment, stock), capacity, outputs)
     if not record.complete:
         raise typer.Exit(INTERRUPTED)
 

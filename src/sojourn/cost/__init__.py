@@ -10,6 +10,7 @@ from sojourn.cost.fitted import Coefficients, Fitted
 from sojourn.cost.floor import Floor, check_floor
 from sojourn.cost.linear import LinearStep
 from sojourn.cost.memory import kv_blocks
+from sojourn.cost.phases import Phased, Phases
 from sojourn.cost.roofline import OVERLAPPED, SYNCHRONOUS, Host, Roofline
 
 __all__ = [
@@ -22,6 +23,8 @@ __all__ = [
     "Host",
     "LinearStep",
     "MeasuredEngine",
+    "Phased",
+    "Phases",
     "Roofline",
     "check_floor",
     "kv_blocks",

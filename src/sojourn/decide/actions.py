@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple, TypeAlias
 
 from sojourn.decide.clock import Time
-from sojourn.decide.request import Request
+from sojourn.decide.request import Request, RequestView
 
 Grant = NamedTuple("Grant", [("request", Request), ("tokens", int)])
 """Compute `tokens` prompt tokens of a request in the coming step."""
@@ -35,7 +35,7 @@ Abort = NamedTuple("Abort", [("request", Request), ("keep", bool)])
 """Stop a request; its partial output is kept or discarded."""
 Fork = NamedTuple("Fork", [("request", Request), ("token", int)])
 """Begin a second continuation of a request at one of its tokens."""
-Migrate = NamedTuple("Migrate", [("request", Request), ("target", int)])
+Migrate = NamedTuple("Migrate", [("request", RequestView), ("target", int)])
 """Move a live request, with its KV, to another replica while it decodes."""
 Transfer = NamedTuple("Transfer", [("request", Request), ("target", int)])
 """Send a prefilled request's KV to the replica that will decode it."""

@@ -27,6 +27,9 @@ class Route(Protocol):
     Attributes:
         minds_changes: Whether `changed` is to be called; routers that read loads through an index
             of their own say so, all others read what they need when they are asked.
+
+    What it keeps waits in one line. A router may have several, so that nobody waits behind those
+    of another pool: it then also has `lines`, how many there are, and `line(request)`.
     """
 
     needs: ClassVar[frozenset[Need]]
@@ -49,8 +52,11 @@ class Place(Protocol):
     needs: ClassVar[frozenset[Need]]
     period: Time
 
-    def decoder(self, request: RequestView, source: ReplicaView, now: Time) -> int | None:
-        """Return who decodes a request that `source` has prefilled; None asks again later."""
+    def decoder(self, request: RequestView, source: ReplicaView, now: Time) -> Verdict:
+        """Return who decodes a request that `source` has prefilled, or a refusal.
+
+        None asks again when a replica has changed.
+        """
 
     def pulls(self, request: RequestView, target: ReplicaView, blocks: int) -> bool:
         """Return whether a decode replica fetches KV of so many blocks now, if they are free."""

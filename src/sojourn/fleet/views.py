@@ -71,6 +71,7 @@ class ReplicaView(Protocol):
         status: `starting`, `up`, `draining` or `down`.
         load: Its last report.
         open: Requests sent to it that have not ended; counted by the router itself, never stale.
+        departing, arriving: Live migrations under way from it and to it.
         prompt_tokens: Prompt tokens of those that have given no token yet.
         open_tokens: Prompt tokens of all of them.
         blocks, block_size, seats: KV blocks, tokens in each, and seats.
@@ -90,6 +91,10 @@ class ReplicaView(Protocol):
     def load(self) -> Load: ...
     @property
     def open(self) -> int: ...
+    @property
+    def departing(self) -> int: ...
+    @property
+    def arriving(self) -> int: ...
     @property
     def prompt_tokens(self) -> int: ...
     @property
@@ -111,7 +116,8 @@ class ReplicaView(Protocol):
     def has_room(self, request: RoutedView) -> bool:
         """Return whether it would take the request up at its next step: what it answers if asked.
 
-        That is a free seat, nobody waiting, and KV blocks for the whole prompt.
+        That is a seat, tokens of the step, and KV blocks for the whole prompt, beyond what those
+        ahead of it will take.
         """
 
     def running(self) -> Sequence[RequestView]:

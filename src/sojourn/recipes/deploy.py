@@ -22,6 +22,12 @@ def load_deployable(name: str, params: Iterable[str] = ()) -> Recipe:
             recipe = load_recipe(name, "ideal")
         except UserError:
             raise error from None
+    if recipe.fleet:
+        raise UserError(
+            f"recipe {recipe.name!r} cannot be served by one engine: it decides between engines "
+            f"({', '.join(recipe.fleet)}), above all of them; inside each it is as "
+            f"{_nearest(recipe)!r}, which can be served"
+        )
     if not recipe.deployable:
         missing = " and to ".join(sorted(need.value for need in recipe.needs - VLLM))
         raise UserError(

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from importlib import resources
-from math import isfinite
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-from sojourn.decide.clock import NEVER, SECOND, to_seconds
 from sojourn.decide.machine import Policies
 from sojourn.decide.needs import Need
 from sojourn.decide.slots import Services
 from sojourn.errors import UserError, shown, unknown
 from sojourn.files import read_toml
-from sojourn.policies.tables import REPLICA_SLOTS, SLOTS
-from sojourn.recipes.hosts import HOSTS, VLLM, check
+from sojourn.policies.tables import FLEET_SLOTS, REPLICA_SLOTS, SLOTS
+from sojourn.recipes.hosts import FLEET, HOSTS, VLLM, check
+from sojourn.recipes.parameters import (
+    COUNT_MAX,
+    SECONDS_MAX,
+    Filled,
+    make_config,
+    overridden,
+    parse_parameters,
+    set_fields,
+)
 
 KINDS: Final = ("baseline", "policy", "reference", "control")
 DEFAULTS: Final = {
@@ -27,20 +35,35 @@ DEFAULTS: Final = {
     "victim": "last_in",
     "retain": "lru",
 }
-SECONDS_MIN: Final = to_seconds(1)
-SECONDS_MAX: Final = NEVER // 2 // SECOND
-"""Times beyond these bounds do not fit the clock."""
-COUNT_MAX: Final = 2**31 - 1
-NUMBER_MAX: Final = 1e9
-
-Number = TypeVar("Number", int, float)
+FLEET_DEFAULTS: Final = {"route": "round_robin", "place": "least_loaded", "scale": "fixed"}
+"""What fills the slots above the replicas where nobody says otherwise."""
+ROLES: Final = "roles"
+"""The table of a recipe that splits the replicas of a fleet by role."""
 
 TEXTS: Final = ("title", "summary", "source", "kind")
 
 
 @dataclass(frozen=True, slots=True)
+class Roles:
+    """How a recipe splits a fleet of like replicas.
+
+    Attributes:
+        prefill_share: Part of the replicas that compute prompts only; the others decode only.
+    """
+
+    prefill_share: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Refuse a split that leaves nothing of one kind."""
+        if not 0 < self.prefill_share < 1:
+            raise UserError(
+                f"roles.prefill_share is {self.prefill_share:g}; it must be between 0 and 1"
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
-    """One policy for each slot of a replica.
+    """One policy for each slot of a replica, and for those above the replicas that it fills.
 
     Attributes:
         name: Name on the command line.
@@ -49,7 +72,9 @@ class Recipe:
         source: Where it is published.
         kind: `baseline`, `policy`, `reference` (knows what no engine knows) or `control` (bad on
             purpose).
-        slots: Policy name and its configuration, by slot.
+        slots: Policy name and its configuration, by slot of a replica.
+        fleet: The same of the slots above the replicas that it fills itself; `roles` among them
+            if it splits the replicas.
         decision_seconds: Time that deciding adds to a step beyond stock's, charged in simulation.
         max_num_seqs, max_num_batched_tokens: Limits of its own, in place of the engine's.
     """
@@ -59,22 +84,50 @@ class Recipe:
     summary: str
     source: str
     kind: str
-    slots: Mapping[str, tuple[str, Any]]
+    slots: Filled
+    fleet: Filled = field(default_factory=dict)
     decision_seconds: float = 0.0
     max_num_seqs: int | None = None
     max_num_batched_tokens: int | None = None
 
     @property
     def needs(self) -> frozenset[Need]:
-        """What its policies need of a host."""
+        """What its policies need of a host, and of a fleet."""
+        filled = {**self.slots, **self.fleet}
         return frozenset().union(
-            *(SLOTS[slot][name][1].needs for slot, (name, _) in self.slots.items())
+            *(SLOTS[slot][name][1].needs for slot, (name, _) in filled.items() if slot in SLOTS)
         )
 
     @property
     def deployable(self) -> bool:
         """Whether stock vLLM offers all that it needs."""
-        return VLLM.issuperset(self.needs)
+        return VLLM.issuperset(self.needs) and ROLES not in self.fleet
+
+    @property
+    def runs_as(self) -> str:
+        """Where it can run, in a few words."""
+        if not self.deployable:
+            return "simulator only"
+        return "deployable behind a router" if self.fleet else "deployable"
+
+    @property
+    def filled(self) -> Filled:
+        """All slots that it fills, those of a replica first."""
+        return {**self.slots, **self.fleet}
+
+    def fleet_slot(self, slot: str) -> tuple[str, Any]:
+        """Return what fills a slot above the replicas: its own policy, or the usual one."""
+        usual = FLEET_DEFAULTS[slot]
+        return self.fleet.get(slot) or (usual, SLOTS[slot][usual][0]())
+
+    def routed(self, name: str) -> Recipe:
+        """Return the recipe with another router, its parameters at their defaults.
+
+        Raises:
+            UserError: For an unknown router.
+        """
+        route = (name, make_config("route", name, {}, "--route"))
+        return replace(self, fleet={**self.fleet, "route": route})
 
     def build(self, services: Services) -> Policies:
         """Make the policies of one replica.
@@ -97,15 +150,26 @@ class Recipe:
         """Return the resolved policy and parameters of each slot."""
         return {
             slot: {"policy": name, **{f.name: getattr(config, f.name) for f in fields(config)}}
-            for slot, (name, config) in self.slots.items()
+            for slot, (name, config) in self.filled.items()
         }
 
 
 def recipe_names() -> tuple[str, ...]:
-    """Return the names of the recipes that come with Sojourn."""
+    """Return the names of the recipes for one engine that come with Sojourn."""
+    return _names()[0]
+
+
+def fleet_recipe_names() -> tuple[str, ...]:
+    """Return the names of those that decide about fleets too."""
+    return _names()[1]
+
+
+@cache
+def _names() -> tuple[tuple[str, ...], tuple[str, ...]]:
     folder = resources.files("sojourn.recipes")
-    names = [item.name[:-5] for item in folder.iterdir() if item.name.endswith(".toml")]
-    return tuple(sorted(names))
+    names = sorted(item.name[:-5] for item in folder.iterdir() if item.name.endswith(".toml"))
+    above = [name for name in names if {*FLEET_SLOTS, ROLES} & _shipped(name).keys()]
+    return tuple(name for name in names if name not in above), tuple(above)
 
 
 def load_recipe(
@@ -135,9 +199,13 @@ def load_recipe(
             "an @ says its limits; rename the file"
         )
     recipe = _recipe(short, document, host, origin)
-    for slot, parameter, value in overrides:
-        recipe = _override(recipe, slot, parameter, value)
-    check(recipe.name, recipe.needs, host, _runnable(host))
+    overrides = tuple(overrides)
+    recipe = replace(
+        recipe,
+        slots=overridden(recipe.slots, overrides),
+        fleet=overridden(recipe.fleet, overrides),
+    )
+    check(recipe.name, recipe.needs - FLEET, host, _runnable(host))
     _check_together(recipe)
     if at:
         seats, tokens = _size(full, size)
@@ -188,7 +256,7 @@ def _runnable(host: str) -> list[str]:
     found = []
     for name in recipe_names():
         recipe = _recipe(name, _document(name)[0], host, name)
-        if not recipe.needs - HOSTS[host] - {Need.TRUTH}:
+        if not recipe.needs - HOSTS[host] - FLEET - {Need.TRUTH}:
             found.append(name)
     return found
 
@@ -199,10 +267,16 @@ def _document(name: str) -> tuple[dict[str, Any], str]:
         if not Path(name).is_file():
             raise UserError(f"recipe file {name!r} does not exist")
         return read_toml(name), name
-    if name not in recipe_names():
-        raise unknown("recipe", name, recipe_names())
+    names = (*recipe_names(), *fleet_recipe_names())
+    if name not in names:
+        raise unknown("recipe", name, names)
+    return _shipped(name), f"recipe {name}"
+
+
+def _shipped(name: str) -> dict[str, Any]:
+    """Return the document of a recipe that comes with Sojourn."""
     file = resources.files("sojourn.recipes") / f"{name}.toml"
-    return tomllib.loads(file.read_text(encoding="utf-8")), f"recipe {name}"
+    return tomllib.loads(file.read_text(encoding="utf-8"))
 
 
 def _table(tables: Mapping[str, Any], key: str, origin: str) -> dict[str, Any]:
@@ -234,24 +308,39 @@ def _recipe(name: str, document: dict[str, Any], host: str, origin: str) -> Reci
     if texts["kind"] not in KINDS:
         raise unknown(f"kind in {origin}", texts["kind"], KINDS)
     for key in tables:
-        if key not in REPLICA_SLOTS:
-            raise unknown(f"key in {origin}", key, (*REPLICA_SLOTS, *TEXTS, "host", "decision"))
-    slots = {}
-    for slot in REPLICA_SLOTS:
-        table = _table(tables, slot, origin)
-        policy = table.pop("policy", DEFAULTS[slot])
-        if not isinstance(policy, str):
-            raise UserError(f"{origin}: {slot}.policy is {shown(policy)}; it must be a text")
-        slots[slot] = (policy, make_config(slot, policy, table, origin))
+        if key not in (*SLOTS, ROLES):
+            raise unknown(f"key in {origin}", key, (*SLOTS, ROLES, *TEXTS, "host", "decision"))
     return Recipe(
         name=name,
         title=texts["title"],
         summary=texts["summary"],
         source=texts["source"],
         kind=texts["kind"],
-        slots=slots,
+        slots={slot: _slot(tables, slot, DEFAULTS[slot], origin) for slot in REPLICA_SLOTS},
+        fleet=fleet_slots(tables, origin),
         decision_seconds=_decision_seconds(decision.get("step_seconds", 0.0), origin),
     )
+
+
+def fleet_slots(tables: Mapping[str, Any], origin: str) -> Filled:
+    """Return what the tables of a document put into the slots above the replicas."""
+    filled = {
+        slot: _slot(tables, slot, FLEET_DEFAULTS[slot], origin)
+        for slot in FLEET_SLOTS
+        if slot in tables
+    }
+    if ROLES in tables:
+        filled[ROLES] = ("split", set_fields(ROLES, Roles, _table(tables, ROLES, origin), origin))
+    return filled
+
+
+def _slot(tables: Mapping[str, Any], slot: str, usual: str, origin: str) -> tuple[str, Any]:
+    """Return the policy of a slot and its configuration."""
+    table = _table(tables, slot, origin)
+    policy = table.pop("policy", usual)
+    if not isinstance(policy, str):
+        raise UserError(f"{origin}: {slot}.policy is {shown(policy)}; it must be a text")
+    return policy, make_config(slot, policy, table, origin)
 
 
 def _decision_seconds(value: Any, origin: str) -> float:
@@ -265,31 +354,6 @@ def _decision_seconds(value: Any, origin: str) -> float:
     return float(value)
 
 
-def make_config(slot: str, policy: str, values: Mapping[str, Any], origin: str) -> Any:
-    """Return a policy's configuration; unknown policies, keys and types are refused."""
-    if policy not in SLOTS[slot]:
-        raise unknown(f"{slot} policy in {origin}", policy, SLOTS[slot])
-    config = SLOTS[slot][policy][0]
-    known = {field.name: field for field in fields(config)}
-    checked = {}
-    for key, value in values.items():
-        if key not in known:
-            raise unknown(f"parameter {slot}.{key} in {origin}: name", key, known or ["none"])
-        checked[key] = _typed(f"{slot}.{key}", known[key].type, value)
-    return config(**checked)
-
-
-def _override(recipe: Recipe, slot: str, parameter: str, value: str) -> Recipe:
-    policy, config = recipe.slots[slot]
-    names = {field.name: field for field in fields(config)}
-    if parameter not in names:
-        return recipe
-    changed = replace(
-        config, **{parameter: _typed(f"{slot}.{parameter}", names[parameter].type, value)}
-    )
-    return replace(recipe, slots={**recipe.slots, slot: (policy, changed)})
-
-
 def parse_overrides(
     texts: Iterable[str], recipes: Iterable[Recipe]
 ) -> tuple[tuple[str, str, str], ...]:
@@ -298,59 +362,4 @@ def parse_overrides(
     Raises:
         UserError: For a malformed text, an unknown slot or a parameter that no recipe has.
     """
-    parsed = []
-    recipes = tuple(recipes)
-    for text in texts:
-        key, equals, value = text.partition("=")
-        slot, dot, parameter = key.partition(".")
-        if not equals or not dot or not parameter:
-            raise UserError(
-                f"--param {text!r} is malformed: write slot.parameter=value, "
-                "such as order.quantum_base_seconds=0.02"
-            )
-        if slot not in REPLICA_SLOTS:
-            raise unknown("slot in --param", slot, REPLICA_SLOTS)
-        names = {f.name for recipe in recipes for f in fields(recipe.slots[slot][1])}
-        if parameter not in names:
-            which = ", ".join(recipe.name for recipe in recipes)
-            raise unknown(f"{slot} parameter of {which}", parameter, names or ["none"])
-        parsed.append((slot, parameter, value))
-    return tuple(parsed)
-
-
-def _typed(key: str, annotation: Any, value: Any) -> Any:
-    """Return a value as the annotated simple type, or refuse it."""
-    kind = str(annotation)
-    try:
-        if kind == "bool":
-            if isinstance(value, bool):
-                return value
-            return {"true": True, "false": False}[str(value).lower()]
-        if isinstance(value, bool):
-            raise ValueError
-        if kind == "int":
-            if isinstance(value, float):
-                raise ValueError
-            return _within(key, int(value), COUNT_MAX)
-        if kind == "float":
-            number = float(value)
-            if not isfinite(number):
-                raise ValueError
-            return _within(key, number, SECONDS_MAX if key.endswith("_seconds") else NUMBER_MAX)
-        return str(value)
-    except (ValueError, KeyError, TypeError, OverflowError):
-        allowed = {"bool": "true or false", "int": "a whole number", "float": "a number"}
-        raise UserError(
-            f"{key} is {shown(value)}; it must be {allowed.get(kind, 'a text')}"
-        ) from None
-
-
-def _within(key: str, number: Number, most: float) -> Number:
-    """Return a number that the clock and the counters hold, or refuse it."""
-    if abs(number) > most:
-        raise UserError(f"{key} is {number:g}; it must be at most {most:g}")
-    if key.endswith("_seconds") and 0 < number < SECONDS_MIN:
-        raise UserError(
-            f"{key} is {number:g}; it must be at least {SECONDS_MIN:g}, the clock's resolution"
-        )
-    return number
+    return parse_parameters(texts, [(recipe.name, recipe.filled) for recipe in recipes])

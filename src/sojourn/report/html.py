@@ -16,7 +16,7 @@ from string import Template
 from typing import Any, Final
 
 from sojourn.files import write_text
-from sojourn.report import html_tables, units
+from sojourn.report import html_fleet, html_tables, units
 from sojourn.report.served import FloatArray
 from sojourn.report.summary import RunSummary
 from sojourn.report.verdict import LoadVerdict, Verdict
@@ -46,6 +46,7 @@ def render_html(document: Mapping[str, Any], runs: Sequence[RunSummary], verdict
     from plotly.offline import get_plotlyjs
 
     page = Template((files(__package__) / "page" / "page.html").read_text(encoding="utf-8"))
+    fleets = any(run.picture is not None for run in runs)
     notes = (*verdict.notes, *document.get("notes", ()))
     fixed = {
         "title": escape(f"Sojourn: {document.get('trace', '')}"),
@@ -59,6 +60,10 @@ def render_html(document: Mapping[str, Any], runs: Sequence[RunSummary], verdict
         "loads": _load_options(runs),
         "load_label": units.load_heading([run.row.load for run in runs]).capitalize(),
         "rows": html_tables.results([run.row for run in runs]),
+        "fleet": _asset("fleet.html") if fleets else "",
+        "fleet_terms": html_fleet.TERMS if fleets else "",
+        "fleet_style": _asset("fleet.css") if fleets else "",
+        "fleet_script": f"<script>{_asset('fleet.js')}</script>" if fleets else "",
         "limits": _limits(document.get("limits", {})),
     }
     text = ""
@@ -103,6 +108,7 @@ def _data(runs: Sequence[RunSummary], verdict: Verdict, thinning: int) -> dict[s
         ],
         "bounds": [{"name": one.name, **one.bounds} for one in (runs[0].classes if runs else ())],
         "runs": [_run(run, loads, recipes, thinning) for run in runs],
+        "fleets": html_fleet.data(runs, thinning),
     }
 
 

@@ -7,7 +7,9 @@ from html import escape
 from typing import Final, TypeAlias
 
 from sojourn.report import units
-from sojourn.report.metrics import Row, Spread
+from sojourn.report.fleet_figures import Figure, figures
+from sojourn.report.metrics import Row
+from sojourn.report.numbers import Spread
 from sojourn.report.summary import TENANT_ROWS_MAX, GroupRow, RunSummary
 
 Cell: TypeAlias = tuple[str, float | str | None]
@@ -21,6 +23,7 @@ _SPREAD_HEADS: Final = ("mean", "p50", "p90", "p99")
 def results(rows: Sequence[Row]) -> str:
     """Return the table of all runs, with a row of groups above the headings."""
     classes = list(dict.fromkeys(name for row in rows for name in row.slo_attainment))
+    fleet = figures(rows)
     groups: list[tuple[str, tuple[str, ...]]] = [
         ("", ("recipe", units.load_heading([row.load for row in rows]), "runs as")),
         ("goodput, req/s", ("mean", "95 %")),
@@ -35,9 +38,10 @@ def results(rows: Sequence[Row]) -> str:
             ("output tok/s", "KV use", "prefix hits", "preemptions", "recomputed", "idle"),
         ),
         ("tenants", ("largest gap",)),
+        ("fleet", tuple(_flat(one.heading) for one in fleet)),
     ]
     body = "".join(
-        _row(_result(row, classes), "" if row.deployable else "simulated") for row in rows
+        _row(_result(row, classes, fleet), "" if row.deployable else "simulated") for row in rows
     )
     return _table([group for group in groups if group[1]], body)
 
@@ -117,7 +121,7 @@ def _section(
     return f'<div class="by-load" data-load="{place}"{hidden}>{_table(groups, body)}</div>'
 
 
-def _result(row: Row, names: Sequence[str]) -> list[Cell]:
+def _result(row: Row, names: Sequence[str], fleet: Sequence[Figure]) -> list[Cell]:
     """Return the cells of a run."""
     interval = row.goodput_interval
     between = units.NOTHING if interval is None else " – ".join(map(units.rate, interval))
@@ -143,7 +147,13 @@ def _result(row: Row, names: Sequence[str]) -> list[Cell]:
         _count(row.recomputed_tokens),
         _share(engine.idle_share),
         _count(row.fairness_max_gap_tokens),
+        *((one.cell(row), one.key(row)) for one in fleet),
     ]
+
+
+def _flat(heading: str) -> str:
+    """Return a heading on one line."""
+    return heading.replace("-\n", "").replace("\n", " ")
 
 
 def _shared(run: RunSummary, one: GroupRow) -> list[Cell]:

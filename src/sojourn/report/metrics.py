@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -12,25 +11,10 @@ import numpy as np
 from sojourn.decide.clock import SECOND
 from sojourn.report.bootstrap import block_length, goodput_interval
 from sojourn.report.fairness import max_gap_tokens
-from sojourn.report.served import BoolArray, FloatArray, Served, causes, replicas, served
+from sojourn.report.fleet_row import FleetRow, fleet_row, up_times
+from sojourn.report.numbers import Spread, ratio, spread
+from sojourn.report.served import BoolArray, Served, causes, replicas, served
 from sojourn.steplog.record import CANCELLED, IntArray, RunRecord, SloClass
-
-
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """Mean and quantiles of a duration in seconds; None where no request has one.
-
-    Quantiles are numpy's linear ones.
-    """
-
-    mean: float | None
-    p50: float | None
-    p90: float | None
-    p99: float | None
-
-    def to_json(self) -> dict[str, float | None]:
-        """Return the four numbers by name."""
-        return {"mean": self.mean, "p50": self.p50, "p90": self.p90, "p99": self.p99}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +95,7 @@ class Row:
         missed: Requests that missed an SLO, by cause; see `sojourn.report.served.causes`.
         shed_reasons: Shed requests by the reason given.
         engine: Where the engine's time went.
+        fleet: What a fleet cost, moved and lost; None of a run without one.
     """
 
     recipe: str
@@ -145,6 +130,7 @@ class Row:
     missed: Mapping[str, int]
     shed_reasons: Mapping[str, int]
     engine: EngineTime
+    fleet: FleetRow | None = None
 
     @property
     def missed_share(self) -> float | None:
@@ -153,7 +139,7 @@ class Row:
 
     def to_json(self) -> dict[str, Any]:
         """Return the row as JSON values; only `timing` differs between runs of one input."""
-        interval = self.goodput_interval
+        interval, fleet = self.goodput_interval, self.fleet
         return {
             "recipe": self.recipe,
             "load": self.load,
@@ -180,7 +166,8 @@ class Row:
             "timing": {
                 "wall_seconds": self.wall_seconds,
                 "decision_microseconds_mean": self.decision_microseconds_mean,
-            },
+            }
+            | ({} if fleet is None else fleet.timing()),
             "cancelled": self.cancelled,
             "unfinished": self.unfinished,
             "offered_rps": self.offered_rps,
@@ -188,6 +175,7 @@ class Row:
             "missed": dict(self.missed),
             "shed_reasons": dict(self.shed_reasons),
             "rate_scale": self.rate_scale,
+            "fleet": None if fleet is None else fleet.to_json(),
             "engine_time": self.engine.to_json(),
         }
 
@@ -256,6 +244,7 @@ def measure(record: RunRecord, facts: Served | None = None, *, seed: int = 0) ->
         missed=causes(record, facts),
         shed_reasons=_shed_reasons(record, facts),
         engine=engine_time(record, facts),
+        fleet=fleet_row(record, facts),
     )
 
 
@@ -292,22 +281,6 @@ def class_masks(record: RunRecord, facts: Served) -> list[tuple[SloClass, BoolAr
     return [(one, facts.arrived & (column == index)) for index, one in enumerate(record.classes)]
 
 
-def spread(values: FloatArray) -> Spread:
-    """Return mean and quantiles of the values that are not NaN."""
-    known = values[~np.isnan(values)]
-    if not known.size:
-        return Spread(None, None, None, None)
-    p50, p90, p99 = (float(q) for q in np.quantile(known, (0.5, 0.9, 0.99)))
-    return Spread(float(known.mean()), p50, p90, p99)
-
-
-def ratio(part: float, whole: float) -> float | None:
-    """Return `part / whole`, or None when there is no whole."""
-    if not whole or not isfinite(whole):
-        return None
-    return float(part) / float(whole)
-
-
 def engine_time(record: RunRecord, facts: Served) -> EngineTime:
     """Return where the engine's time went; a step without tokens counts as idle."""
     rows, steps = record.requests, record.steps
@@ -317,6 +290,8 @@ def engine_time(record: RunRecord, facts: Served) -> EngineTime:
     prefill = float(long[prefills & ~decodes].sum())
     mixed = float(long[prefills & decodes].sum())
     span = replicas(record) * (facts.end - facts.begin) / SECOND
+    if record.fleet is not None:
+        span = float(up_times(record, facts.begin, facts.end).sum())
     recomputed = int(rows.recomputed_tokens.sum())
     e2e = float(np.nansum(facts.e2e))
     return EngineTime(
@@ -330,12 +305,20 @@ def engine_time(record: RunRecord, facts: Served) -> EngineTime:
     )
 
 
+def kv_blocks(record: RunRecord) -> IntArray:
+    """Return the KV blocks that requests can use, of each replica."""
+    blocks = np.full(replicas(record), max(1, record.kv_blocks), dtype=np.int64)
+    for unit in record.fleet.units if record.fleet is not None else ():
+        blocks[unit.index] = unit.blocks or blocks[unit.index]
+    return blocks
+
+
 def _kv_use(record: RunRecord) -> float | None:
     """Return the mean share of KV blocks in use over the steps, weighted by duration."""
     steps = record.steps
     weight = steps.duration / SECOND
     held = float((steps.kv_used * weight).sum())
-    return ratio(held, record.kv_blocks * float(weight.sum()))
+    return ratio(held, float((kv_blocks(record)[steps.replica] * weight).sum()))
 
 
 def _shed_reasons(record: RunRecord, facts: Served) -> dict[str, int]:

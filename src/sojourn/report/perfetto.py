@@ -18,6 +18,16 @@ import numpy as np
 from sojourn.decide.clock import to_seconds
 from sojourn.errors import UserError
 from sojourn.files import replacing
+from sojourn.report.metrics import kv_blocks
+from sojourn.report.perfetto_events import (
+    LIFE_TRACK,
+    STEPS_TRACK,
+    counter,
+    meta,
+    request_track,
+    slice_event,
+)
+from sojourn.report.perfetto_fleet import BETWEEN, fleet_bytes, fleet_events, process_name
 from sojourn.report.served import replicas, served
 from sojourn.report.slices import Slices, request_slices
 from sojourn.steplog.record import FINISHED, OUTCOMES, IntArray, RunRecord
@@ -25,7 +35,6 @@ from sojourn.steplog.record import FINISHED, OUTCOMES, IntArray, RunRecord
 TRACKS_MAX: Final = 1_000
 """Requests shown at most; beyond that nobody finds a track."""
 HALVINGS: Final = 40
-PICOSECONDS_IN_NANOSECOND: Final = 1_000
 
 # Upper bounds on the bytes of one line of each kind, checked by an assertion when written.
 _STEP_BYTES: Final = 190
@@ -33,12 +42,10 @@ _COUNTER_BYTES: Final = 96
 _SLICE_BYTES: Final = 190
 _TRACK_BYTES: Final = 330
 _HEAD_BYTES: Final = 4_096
-_REPLICA_BYTES: Final = 600
+_REPLICA_BYTES: Final = 1_500
 
 _NOWHERE: Final = 0
 """Process of the requests that no replica has yet; replica r is process r + 1."""
-_STEPS_TRACK: Final = 1
-_FIRST_REQUEST_TRACK: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +219,7 @@ def _view(sources: _Sources, center: int, span: tuple[int, int], tracks: int) ->
         # A request that migrates has a track in each replica it visits.
         + np.unique(slices.request[kept] * (replicas(record) + 1) + slices.process[kept]).size
         * _TRACK_BYTES
+        + fleet_bytes(record, begin, end)
     )
     return _View(begin, end, steps, kept, shown, int(alive.size), int(size))
 
@@ -221,30 +229,34 @@ def _lines(
 ) -> Iterator[tuple[dict[str, Any], int]]:
     """Yield the events with the bound on the bytes of each."""
     for process in range(replicas(record) + 1):
-        name = "not placed" if process == _NOWHERE else f"replica {process - 1}"
+        nowhere = process == _NOWHERE
+        name = "not placed" if nowhere else process_name(record.fleet, process - 1)
         if process != _NOWHERE or (slices.process[view.slices] == _NOWHERE).any():
-            for event in _process_names(process, name):
-                yield event, _REPLICA_BYTES // 4
+            for event in _process_names(process, name, record.fleet is not None):
+                yield event, _REPLICA_BYTES // 5
     yield from _step_events(record, view)
     yield from _request_events(record, slices, view, window)
+    yield from fleet_events(record, view.begin, view.end, window.requests)
 
 
-def _process_names(process: int, name: str) -> Iterator[dict[str, Any]]:
-    """Yield the events that name a process and its steps track."""
-    yield _meta("process_name", process, _STEPS_TRACK, {"name": name})
-    yield _meta("process_sort_index", process, _STEPS_TRACK, {"sort_index": process})
+def _process_names(process: int, name: str, fleet: bool) -> Iterator[dict[str, Any]]:
+    """Yield the events that name a process and its tracks of steps and, in a fleet, of life."""
+    yield meta("process_name", process, STEPS_TRACK, {"name": name})
+    yield meta("process_sort_index", process, STEPS_TRACK, {"sort_index": process})
     if process != _NOWHERE:
-        yield _meta("thread_name", process, _STEPS_TRACK, {"name": "steps"})
-        yield _meta("thread_sort_index", process, _STEPS_TRACK, {"sort_index": _STEPS_TRACK})
+        yield meta("thread_name", process, STEPS_TRACK, {"name": "steps"})
+        yield meta("thread_sort_index", process, STEPS_TRACK, {"sort_index": STEPS_TRACK})
+    if fleet and process != _NOWHERE:
+        yield meta("thread_name", process, LIFE_TRACK, {"name": "life"})
 
 
 def _step_events(record: RunRecord, view: _View) -> Iterator[tuple[dict[str, Any], int]]:
     """Yield the steps of each replica, and its counters where they change."""
-    steps = record.steps
-    blocks = max(1, record.kv_blocks)
-    for replica in range(replicas(record)):
-        mine = view.steps[steps.replica[view.steps] == replica]
-        mine = mine[np.argsort(steps.start[mine], kind="stable")]
+    steps, blocks = record.steps, kv_blocks(record).tolist()
+    ordered = view.steps[np.lexsort((steps.start[view.steps], steps.replica[view.steps]))]
+    bounds = np.searchsorted(steps.replica[ordered], np.arange(replicas(record) + 1))
+    for replica, low, high in zip(range(replicas(record)), bounds[:-1], bounds[1:], strict=True):
+        mine = ordered[low:high]
         starts = steps.start[mine]
         ends = starts + steps.duration[mine]
         if mine.size:
@@ -252,7 +264,7 @@ def _step_events(record: RunRecord, view: _View) -> Iterator[tuple[dict[str, Any
         before: dict[str, float] = {}
         for row, start, end in zip(mine.tolist(), starts.tolist(), ends.tolist(), strict=True):
             prefill, decodes = int(steps.prefill_tokens[row]), int(steps.decodes[row])
-            used = round(int(steps.kv_used[row]) / blocks, 4)
+            used = round(int(steps.kv_used[row]) / blocks[replica], 4)
             kind = ("mixed" if decodes else "prefill") if prefill else "decode"
             process = replica + 1
             args = {
@@ -263,7 +275,7 @@ def _step_events(record: RunRecord, view: _View) -> Iterator[tuple[dict[str, Any
                 "kv_use": used,
             }
             begin, end = max(start, view.begin), min(end, view.end)
-            yield _slice(kind, process, _STEPS_TRACK, (begin, end), args), _STEP_BYTES
+            yield slice_event(kind, process, STEPS_TRACK, (begin, end), args), _STEP_BYTES
             counters = {
                 "waiting": int(steps.waiting[row]),
                 "running": decodes + int(steps.prompts[row]),
@@ -271,7 +283,7 @@ def _step_events(record: RunRecord, view: _View) -> Iterator[tuple[dict[str, Any
             }
             for name, value in counters.items():
                 if before.get(name) != value:
-                    yield _counter(name, process, begin, value), _COUNTER_BYTES
+                    yield counter(name, process, begin, value), _COUNTER_BYTES
             before = dict(counters)
 
 
@@ -283,14 +295,14 @@ def _request_events(
     named: set[tuple[int, int]] = set()
     for at in view.slices.tolist():
         request, process = int(slices.request[at]), int(slices.process[at])
-        track = _FIRST_REQUEST_TRACK + request
+        track = request_track(request)
         if (process, track) not in named:
             named.add((process, track))
             mark = " (centre)" if request == window.center else ""
             name = f"request {request}{mark}"
-            yield _meta("thread_name", process, track, {"name": name}), _TRACK_BYTES // 2
+            yield meta("thread_name", process, track, {"name": name}), _TRACK_BYTES // 2
             yield (
-                _meta("thread_sort_index", process, track, {"sort_index": track}),
+                meta("thread_sort_index", process, track, {"sort_index": track}),
                 _TRACK_BYTES // 2,
             )
         args: dict[str, Any] = {
@@ -300,7 +312,8 @@ def _request_events(
         }
         begin, end = max(int(slices.begin[at]), view.begin), min(int(slices.end[at]), view.end)
         state = record.states[int(slices.state[at])]
-        yield _slice(state, process, track, (begin, end), args), _SLICE_BYTES
+        state = BETWEEN if state == "new" else state
+        yield slice_event(state, process, track, (begin, end), args), _SLICE_BYTES
 
 
 def _facts(record: RunRecord, window: Window) -> dict[str, Any]:
@@ -315,38 +328,6 @@ def _facts(record: RunRecord, window: Window) -> dict[str, Any]:
         "requests_shown": len(window.requests),
         "requests_left_out": window.left_out,
     }
-
-
-def _slice(
-    name: str, process: int, track: int, span: tuple[int, int], args: dict[str, Any]
-) -> dict[str, Any]:
-    """Return a complete event over a span of picoseconds."""
-    begin, end = (moment // PICOSECONDS_IN_NANOSECOND for moment in span)
-    return {
-        "ph": "X",
-        "name": name,
-        "pid": process,
-        "tid": track,
-        "ts": begin / 1_000,
-        "dur": (end - begin) / 1_000,
-        "args": args,
-    }
-
-
-def _counter(name: str, process: int, moment: int, value: float) -> dict[str, Any]:
-    """Return a counter event."""
-    return {
-        "ph": "C",
-        "name": name,
-        "pid": process,
-        "ts": moment // PICOSECONDS_IN_NANOSECOND / 1_000,
-        "args": {name: value},
-    }
-
-
-def _meta(name: str, process: int, track: int, args: dict[str, Any]) -> dict[str, Any]:
-    """Return a metadata event."""
-    return {"ph": "M", "name": name, "pid": process, "tid": track, "args": args}
 
 
 def _write(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from sojourn.report.metrics import Row, ratio
+from sojourn.report.metrics import Row
+from sojourn.report.numbers import ratio
 from sojourn.report.summary import RunSummary
 from sojourn.report.units import change, count, seconds, share
 

@@ -140,7 +140,9 @@ def causes(record: RunRecord, facts: Served) -> dict[str, int]:
 
 def replicas(record: RunRecord) -> int:
     """Return how many replicas the run had, at least one; those that never ran count too."""
-    highest = int(record.notes.get("replicas", 1)) - 1
+    highest = max(int(record.notes.get("replicas", 1)), 1) - 1
+    if record.fleet is not None:
+        highest = max(highest, len(record.fleet.units) - 1)
     for column in (record.steps.replica, record.requests.replica):
         if column.size:
             highest = max(highest, int(column.max()))

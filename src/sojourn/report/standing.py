@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from sojourn.report.metrics import ratio
+from sojourn.report.numbers import ratio
 from sojourn.report.summary import RunSummary
 from sojourn.report.units import rate_with_interval
 

@@ -8,43 +8,17 @@ from typing import Any, Final
 
 import numpy as np
 
-from sojourn.decide.clock import SECOND
 from sojourn.report.fairness import service
-from sojourn.report.metrics import (
-    Row,
-    Spread,
-    arrival_order,
-    class_masks,
-    measure,
-    ratio,
-    spread,
-)
-from sojourn.report.served import BoolArray, FloatArray, Served, replicas, served
+from sojourn.report.fleet_picture import FleetPicture, fleet_picture
+from sojourn.report.metrics import Row, arrival_order, class_masks, measure
+from sojourn.report.numbers import Spread, ratio, spread
+from sojourn.report.series import Series, series
+from sojourn.report.served import BoolArray, FloatArray, Served, served
 from sojourn.steplog.record import IntArray, RunRecord, SloClass
 
 CURVE_POINTS: Final = 400
-SERIES_BINS: Final = 600
 TENANT_ROWS_MAX: Final = 64
 """Of more tenants, those with the most service get a row and the rest share one."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Series:
-    """What an engine held over time, averaged in even bins.
-
-    Attributes:
-        bin_seconds: Width of a bin; the first begins at the first arrival.
-        kv_use: Share of KV blocks in use, over all replicas.
-        waiting: Requests queued, summed over replicas.
-        running: Requests in the steps, summed over replicas.
-        paused: Requests without a seat whose KV is kept, summed over replicas.
-    """
-
-    bin_seconds: float
-    kv_use: FloatArray
-    waiting: FloatArray
-    running: FloatArray
-    paused: FloatArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +76,7 @@ class RunSummary:
         met: Whether each request met its SLOs, by row of the workload; false if it never came.
         order: Rows of the requests that arrived, in order of arrival.
         policies: Policy and parameters of each slot, as the run recorded them; JSON values.
+        picture: What the view of the fleet is drawn from; None of a run without one.
     """
 
     row: Row
@@ -113,6 +88,7 @@ class RunSummary:
     met: BoolArray
     order: IntArray
     policies: Mapping[str, Any]
+    picture: FleetPicture | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the result row, then classes, tenants and policies, as JSON values."""
@@ -138,7 +114,7 @@ def summarise(record: RunRecord, *, seed: int = 0) -> RunSummary:
     return RunSummary(
         row=measure(record, facts, seed=seed),
         curves={name: _curve(durations) for name, durations in values.items()},
-        series=_series(record, facts),
+        series=series(record, facts),
         classes=tuple(
             _group(one.name, mine, facts, received, _asked(one))
             for one, mine in class_masks(record, facts)
@@ -148,6 +124,7 @@ def summarise(record: RunRecord, *, seed: int = 0) -> RunSummary:
         met=facts.met,
         order=arrival_order(record, facts),
         policies=record.notes.get("policies", {}),
+        picture=fleet_picture(record, facts),
     )
 
 
@@ -158,44 +135,6 @@ def _curve(values: FloatArray) -> FloatArray:
         return known
     points = min(CURVE_POINTS, known.size)
     return np.asarray(np.quantile(known, np.linspace(0.0, 1.0, points)))
-
-
-def _series(record: RunRecord, facts: Served) -> Series:
-    """Return the binned series; between steps an engine counts as empty."""
-    steps = record.steps
-    span = max(facts.end - facts.begin, 1)
-    edges = np.linspace(0.0, span / SECOND, SERIES_BINS + 1)
-    columns = {
-        "kv_use": steps.kv_used,
-        "waiting": steps.waiting,
-        "running": steps.decodes + steps.prompts,
-        "paused": steps.paused,
-    }
-    sums = {name: np.zeros(SERIES_BINS) for name in columns}
-    number = replicas(record)
-    for replica in range(number):
-        mine = np.flatnonzero(steps.replica == replica)
-        mine = mine[np.argsort(steps.start[mine], kind="stable")]
-        for name, column in columns.items():
-            sums[name] += _binned(record, facts.begin, mine, column, edges)
-    sums["kv_use"] /= max(1, record.kv_blocks) * number
-    return Series(bin_seconds=float(edges[1]), **sums)
-
-
-def _binned(
-    record: RunRecord, begin: int, mine: IntArray, column: IntArray, edges: FloatArray
-) -> FloatArray:
-    """Return the time average of a step column in each bin, for one replica's rows in order."""
-    if not mine.size:
-        return np.zeros(edges.size - 1)
-    start = (record.steps.start[mine] - begin) / SECOND
-    long = record.steps.duration[mine] / SECOND
-    area = np.cumsum(column[mine] * long)
-    # The integral is piecewise linear with knots where rows begin and end; interpolating it at
-    # the edges gives exact averages at a cost that does not depend on the rows' lengths.
-    knots = np.column_stack((start, start + long)).ravel()
-    heights = np.column_stack((area - column[mine] * long, area)).ravel()
-    return np.asarray(np.diff(np.interp(edges, knots, heights)) / np.diff(edges))
 
 
 def _tenants(

@@ -10,7 +10,9 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Final, Literal
 
 from sojourn.report import units
-from sojourn.report.metrics import Row, Spread
+from sojourn.report.fleet_figures import figures
+from sojourn.report.metrics import Row
+from sojourn.report.numbers import Spread
 from sojourn.report.summary import RunSummary
 from sojourn.report.verdict import Verdict
 
@@ -99,10 +101,13 @@ def to_text(runs: Sequence[RunSummary], verdict: Verdict, width: int = WIDTH_PLA
 
 
 def tables(rows: Sequence[Row]) -> Iterator[Table]:
-    """Yield the goodput, latency and engine tables; loads are sections of each."""
+    """Yield the goodput, latency, engine and fleet tables; loads are sections of each."""
     yield _table("Goodput and SLOs", rows, _goodput_columns(rows))
     yield _table("Latency", rows, _latency_columns(rows), apart=0)
     yield _table("Engine", rows, _engine_columns(rows), apart=0)
+    fleets = [Column(one.heading, one.cell) for one in figures(rows)]
+    if fleets:
+        yield _table("Fleet", rows, fleets, apart=0)
 
 
 def _table(title: str, rows: Sequence[Row], columns: Sequence[Column], apart: int = 1) -> Table:

@@ -10,7 +10,7 @@ from typing import Final
 NOTHING: Final = "–"
 """What stands where there is no number."""
 
-_NUMBER_AND_UNIT: Final = re.compile(r"([\d\]]) (%|m?s\b|req/s)")
+_NUMBER_AND_UNIT: Final = re.compile(r"([\d\]]) (%|m?s\b|req/s|[kMGT]?B\b)")
 _PREFIXES: Final = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -62,6 +62,23 @@ def share(value: float | None) -> str:
     if percent > 99.0:
         return ">99.9 %" if percent > 99.9 else f"{floor(percent * 10) / 10:.1f} %"
     return f"{percent:.0f} %"
+
+
+def dollars(value: float | None) -> str:
+    """Return an amount of money, from ten thousand on with k, M, G or T."""
+    if value is None:
+        return NOTHING
+    return f"${count(value) if abs(value) >= 9_999.5 else significant(value)}"
+
+
+def size(value: float | None) -> str:
+    """Return a number of bytes with its unit."""
+    if value is None:
+        return NOTHING
+    for factor, prefix in _PREFIXES:
+        if abs(value) >= 0.9995 * factor:
+            return f"{significant(value / factor)} {prefix}B"
+    return f"{value:.0f} B"
 
 
 def rate(value: float | None) -> str:

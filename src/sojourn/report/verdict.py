@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from sojourn.report.bootstrap import Gain, block_length, paired_gain
+from sojourn.report.fleet_figures import fleet_lines
 from sojourn.report.overall import over_all
 from sojourn.report.reasons import asks_nothing, costs, what_it_missed
 from sojourn.report.standing import (
@@ -250,6 +251,7 @@ def _why(
         if alike:
             lines.append(f"not clearly behind it: {', '.join(alike)}.")
         lines += [what_it_missed(run.row) for run in others if run.row.recipe not in alike]
+    lines += fleet_lines(ranked)
     only_simulated = [run for run in ranked if not run.row.deployable]
     if only_simulated:
         shown = ", ".join(f"{run.row.recipe} {rated(run)}" for run in only_simulated)

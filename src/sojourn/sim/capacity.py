@@ -6,7 +6,8 @@ repeated cyclically, each copy shifted by its span and one mean gap, its session
 distinct from those before. Two passes run at a scaled rate. The queue grows if at the end of the
 second more requests wait for their first seat than at the end of the first, by more than 1 % of
 the pass's arrivals, at least `GROWTH_MIN`. (A turn that follows another is no arrival here: a
-session has at most one request in the queue.) If no more than that wait after the first pass, the
+session has at most one request in the queue. Where prompts and answers are computed on separate
+replicas, those that wait between the two count as well.) If no more than that wait after the first pass, the
 second would begin as the first did, and is not run. The search starts at the throughput of one
 pass sent at once and narrows to 1 %. Sessions so few that all their requests find seats and
 blocks never queue, at any rate: their capacity cannot be measured.
@@ -24,7 +25,9 @@ import numpy as np
 from sojourn.decide.clock import NEVER, SECOND, Time
 from sojourn.errors import UserError
 from sojourn.fleet.design import Design
-from sojourn.sim.fleet.loop import start
+from sojourn.fleet.views import DECODE
+from sojourn.sim.fleet.loop import FleetSimulation, start
+from sojourn.sim.fleet.moves import HANDOVER
 from sojourn.sim.loop import Setup, Simulation
 from sojourn.sim.workload import Workload
 
@@ -156,14 +159,30 @@ class _Watch:
         self.allowed = allowed
         self.simulation: Simulation | None = None
         self.waiting = -1
+        self.handed = 0
 
     def __call__(self, replica: Replica) -> None:
         if self.waiting >= 0 or not replica.steps or replica.start < self.moment:
             return
         assert self.simulation is not None
-        self.waiting = sum(len(one.machine.queue) for one in self.simulation.replicas)
+        queued = sum(len(one.machine.queue) for one in self.simulation.replicas)
+        kept = 0
+        if isinstance(self.simulation, FleetSimulation):
+            kept = len(self.simulation.kept)
+            self.handed = _handed(self.simulation)
+        self.waiting = queued + kept + self.handed
         if self.waiting <= self.allowed:
             raise _NothingWaits
+
+
+def _handed(simulation: Simulation) -> int:
+    """Return how many prefilled requests are on their way to a seat for decoding."""
+    if not isinstance(simulation, FleetSimulation):
+        return 0
+    decoders = [unit for unit in simulation.units if unit.role == DECODE]
+    moving = sum(move.kind == HANDOVER for move in simulation.moves.live.values())
+    queued = sum(len(unit.bridge) + len(unit.replica.machine.queue) for unit in decoders)
+    return moving + queued + len(simulation.unplaced)
 
 
 @dataclass(slots=True)
@@ -199,7 +218,8 @@ class Search:
         except _NothingWaits:
             found = Probe(scale, scale * self.rate, watch.waiting, None, False)
         else:
-            before, after = _waiting(record, first), _waiting(record, second)
+            before = _waiting(record, first) + watch.handed
+            after = _waiting(record, second) + _handed(simulation)
             grows = after - before > self.allowed
             found = Probe(scale, scale * self.rate, before, after, grows)
         self.probes.append(found)

@@ -178,7 +178,7 @@ class Simulation:
                 time = calls[0][0]
                 if time >= until or not self._busy(at < count):
                     return
-                heappop(calls)[2](time)
+                self._ring(heappop(calls)[2], time)
                 continue
             if wakes and wakes[0][0] < time:
                 time, _, index, version = heappop(wakes)
@@ -198,6 +198,10 @@ class Simulation:
                 row = starts[at][1]
                 at += 1
             self._arrive(row, time)
+
+    def _ring(self, what: Callable[[Time], None], now: Time) -> None:
+        """Do what was asked for at this moment."""
+        what(now)
 
     def _busy(self, more: bool) -> bool:
         """Return whether anything is left to do, with `more` arrivals to come or none."""
@@ -272,16 +276,8 @@ class Simulation:
             self._call_at(index, now if idle else replica.interrupt(now))
 
     def _room(self, request: Request) -> int:
-        """Return the tokens that a request may have, prompt and output.
-
-        Prefix ids whose tokens do not fill whole blocks take more blocks than their tokens need.
-        """
-        limits = self.setup.limits
-        if not request.prefix or limits.block_tokens % limits.block_size == 0:
-            return limits.max_model_len
-        blocks = len(request.prefix) * -(-limits.block_tokens // limits.block_size)
-        tail = (limits.num_gpu_blocks - blocks) * limits.block_size
-        return min(limits.max_model_len, len(request.prefix) * limits.block_tokens + tail)
+        """Return the tokens that a request may have, prompt and output."""
+        return room_in(self.setup.limits, request)
 
     def _request(self, row: int, now: Time) -> Request:
         workload = self.workload
@@ -351,3 +347,15 @@ class Simulation:
             block_tokens=workload.block_tokens if workload.prefix else 0,
             engine=f"sojourn {__version__}",
         )
+
+
+def room_in(limits: EngineLimits, request: Request) -> int:
+    """Return the tokens that a request may have in an engine, prompt and output.
+
+    Prefix ids whose tokens do not fill whole blocks take more blocks than their tokens need.
+    """
+    if not request.prefix or limits.block_tokens % limits.block_size == 0:
+        return limits.max_model_len
+    blocks = len(request.prefix) * -(-limits.block_tokens // limits.block_size)
+    tail = (limits.num_gpu_blocks - blocks) * limits.block_size
+    return min(limits.max_model_len, len(request.prefix) * limits.block_tokens + tail)

@@ -15,136 +15,22 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
-from sojourn.cost import Fitted, Host, Roofline
-from sojourn.decide.clock import to_seconds
-from sojourn.decide.limits import EngineLimits
-from sojourn.errors import UserError, unknown
-from sojourn.fleet.design import Design, Group
-from sojourn.policies.tables import SLOTS
+from sojourn.errors import UserError
 from sojourn.recipes.load import Recipe
+from sojourn.sim.engines import Cost as Cost
+from sojourn.sim.engines import Fleet as Fleet
+from sojourn.sim.engines import with_decisions as with_decisions
 from sojourn.sim.fleet.loop import start
-from sojourn.sim.loop import Setup
-from sojourn.sim.workload import LONGEST, LONGEST_SECONDS, Workload
+from sojourn.sim.workload import Workload
 from sojourn.steplog.record import RunRecord
 
 Result = TypeVar("Result")
-Cost = Roofline | Fitted
 
 REQUESTS_WORTH_PROCESSES: Final = 30_000
 """Simulated requests that take about as long as starting processes: a second or two."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fleet:
-    """Replicas of one engine and the router above them.
-
-    Attributes:
-        limits: Engine limits of each replica.
-        cost: Step times, without the time that a recipe's decisions add.
-        replicas: Number of replicas.
-        route: Name of the router.
-        swap_block_seconds: Time to copy one block over the link to host memory.
-        design: Of a described fleet, everything but what the recipe under comparison fills.
-    """
-
-    limits: EngineLimits
-    cost: Cost
-    replicas: int = 1
-    route: str = "round_robin"
-    swap_block_seconds: float = 0.0
-    design: Design | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse a fleet of nothing, an unknown router, and steps that the clock cannot tell."""
-        if self.replicas < 1:
-            raise UserError(f"--replicas is {self.replicas}; it must be at least 1")
-        if self.route not in SLOTS["route"]:
-            raise unknown("router in --route", self.route, SLOTS["route"])
-        check_step_time(self.cost, self.limits)
-
-    def setup(self, recipe: Recipe, *, trace_states: bool = False) -> Setup:
-        """Return what runs a recipe on this fleet."""
-        return Setup(
-            recipe=recipe,
-            limits=replace(
-                self.limits,
-                max_num_seqs=recipe.max_num_seqs or self.limits.max_num_seqs,
-                max_num_batched_tokens=(
-                    recipe.max_num_batched_tokens or self.limits.max_num_batched_tokens
-                ),
-            ),
-            step_time=with_decisions(self.cost, recipe.decision_seconds),
-            swap_block_seconds=self.swap_block_seconds,
-            trace_states=trace_states,
-        )
-
-    def built(self, recipe: Recipe) -> Setup | Design:
-        """Return what runs a recipe: one replica, or a fleet."""
-        alone = self.replicas == 1 and self.design is None
-        return self.setup(recipe) if alone else self.design_of(recipe)
-
-    def design_of(self, recipe: Recipe) -> Design:
-        """Return the fleet that a recipe runs on."""
-        setup = self.setup(recipe)
-        group = Group(
-            name="replica",
-            count=self.replicas,
-            recipe=recipe,
-            limits=setup.limits,
-            step_time=setup.step_time,
-            swap_block_seconds=self.swap_block_seconds,
-        )
-        return Design(
-            name=f"{self.replicas} replicas",
-            groups=(group,),
-            route=(self.route, SLOTS["route"][self.route][0]()),
-            place=("least_loaded", SLOTS["place"]["least_loaded"][0]()),
-            scale=("fixed", SLOTS["scale"]["fixed"][0]()),
-        )
-
-
-def check_step_time(cost: Cost, limits: EngineLimits) -> None:
-    """Refuse step times that are nothing on the clock, or more than all of it.
-
-    Raises:
-        UserError: Naming the step.
-    """
-    tokens, seats = limits.max_num_batched_tokens, limits.max_num_seqs
-    context = limits.num_gpu_blocks * limits.block_size
-    steps = {
-        "one decode": (0, 0, 0, 0, 1, 1),
-        f"{seats} decodes over {context} KV tokens": (0, 0, 0, 0, seats, context),
-        f"{tokens} prompt tokens": (tokens, tokens * (tokens + 1) // 2, 0, 1, 0, 0),
-    }
-    for name, step in steps.items():
-        try:
-            time = cost.step(*step)
-        except (OverflowError, ZeroDivisionError):
-            time = LONGEST
-        if time < 1 and name == "one decode":
-            raise UserError(
-                f"a step of {name} takes less than {to_seconds(1):g} s, the clock's resolution: "
-                "the cost model's coefficients must be in seconds"
-            )
-        if time >= LONGEST:
-            raise UserError(
-                f"a step of {name} takes {LONGEST_SECONDS} s or more, the most that can be "
-                "simulated: the cost model's coefficients must be in seconds"
-            )
-
-
-def with_decisions(cost: Cost, seconds: float) -> Cost:
-    """Return step times that are longer by what deciding adds to each step."""
-    if not seconds:
-        return cost
-    if isinstance(cost, Fitted):
-        longer = replace(cost.coefficients, fixed=cost.coefficients.fixed + seconds)
-        return Fitted(longer)
-    host = Host(cost.host.step_seconds + seconds, cost.host.sequence_seconds)
-    return Roofline(cost.model, cost.gpu, cost.tensor_parallel, host)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,11 +41,13 @@ class Task:
         recipe: The recipe.
         rate_scale: Factor on the workload's own rate.
         load: Fraction of the capacity that this is; None if the rate was not given that way.
+        fleet: What runs it; None for the study's own.
     """
 
     recipe: Recipe
     rate_scale: float
     load: float | None = None
+    fleet: Fleet | None = None
 
 
 @dataclass(slots=True)
@@ -180,10 +68,16 @@ def run_task(
     workload: Workload, fleet: Fleet, task: Task, *, trace_states: bool = False
 ) -> RunRecord:
     """Return the record of one task."""
+    fleet = task.fleet or fleet
     setup = fleet.built(task.recipe)
     simulation = start(setup, workload, task.rate_scale, trace_states=trace_states)
     record = simulation.run()
     record.load = task.load
+    if record.fleet is not None:
+        record.recipe = fleet.name_of(task.recipe)
+        record.deployable = fleet.deployable(task.recipe)
+        record.notes["replicas"] = len(record.fleet.units)
+        record.notes["policies"] = fleet.parameters(task.recipe)
     return record
 
 
@@ -207,7 +101,7 @@ def run_study(
 
     Args:
         workload: The workload, the same for all.
-        fleet: What runs it.
+        fleet: What runs those tasks that do not say otherwise.
         tasks: Recipes and rates.
         reduce: Makes a small result of a record; called where the run was made, so with several
             processes it must be a function of a module, or a `partial` of one.

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
+
+REPLICA_LOST: Final = "its replica was lost"
+NO_REPLICA: Final = "no replica was left to serve it"
+FAILED: Final = (REPLICA_LOST, NO_REPLICA)
+"""Reasons for which a fleet, and no policy, ends a request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +21,7 @@ class UnitRow:
             those that were there to the last.
         dollars: What it cost from being asked for to its end.
         requests: Requests sent to it.
+        blocks, seats: KV blocks that requests can use, and seats; 0 if unknown.
     """
 
     index: int
@@ -27,6 +34,8 @@ class UnitRow:
     ended: int
     dollars: float
     requests: int
+    blocks: int = 0
+    seats: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,6 @@ class NumberedFiles:
         Raises:
             UserError, OSError: If it cannot be written, or an old one cannot be deleted.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)  # it may have been removed meanwhile
         before = self.present()
         number = before[-1][0] + 1 if before else 1
         path = self.folder / f"{self.name}-{number:06d}.parquet"

@@ -1,12 +1,14 @@
 """Writes a run record as one Parquet file that any data-frame library can read.
 
-Schema `sojourn/steplog/2`: one row for each thing, told apart by `kind`:
+Schema `sojourn/steplog/3`: one row for each thing, told apart by `kind`:
 
 - `run`: identical steps in a row (`StepColumns`);
 - `state`: a request entering a state (`TransitionColumns`), only from a traced run;
 - `difference`: what a recipe in shadow mode would have done otherwise (`DifferenceColumns`);
 - `request`: what became of a request (`RequestColumns`), in rows of the workload; `request` is
-  its number, which rows of the kinds before carry too, and `prefix` the ids of its prompt's blocks.
+  its number, which rows of the kinds before carry too, and `prefix` the ids of its prompt's blocks;
+- `replica`, `move`, `event`: the lives of a fleet's replicas, requests that changed replicas, and
+  what happened to replicas (`steplog.fleet`).
 
 Columns that a kind does not have are null, and so is what did not happen. Times are int64
 picoseconds and end in `_ps`. The file's metadata holds JSON under `sojourn`: the schema's name,
@@ -26,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from sojourn.files import replacing
+from sojourn.steplog.fleet_table import fleet_facts, fleet_table
 from sojourn.steplog.record import (
     DIFFERENCES,
     OUTCOMES,
@@ -40,7 +43,7 @@ from sojourn.steplog.record import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
-SCHEMA: Final = "sojourn/steplog/2"
+SCHEMA: Final = "sojourn/steplog/3"
 METADATA: Final = b"sojourn"
 TIMING: Final = b"sojourn.timing"
 TABLES: Final = {
@@ -49,7 +52,7 @@ TABLES: Final = {
     "difference": DifferenceColumns,
     "request": RequestColumns,
 }
-"""Kinds of rows, in the file's order, and the columns that they fill."""
+"""Kinds of rows, in the file's order, and the columns that they fill; a fleet's come after."""
 
 NUMBER: Final = "request"
 """The column of a request's number; in a record the place of its row stands for it."""
@@ -207,7 +210,9 @@ def table_of(record: RunRecord, source: Source, part: Part | None = None) -> pa.
             made[column_name(name)] = pa.array(joined, mask=missing)
     lists = _lists(record.prefix) if part is None else part.prefix
     made[PREFIX] = _list_column(lists, sum(sizes.values()), sizes["request"])
-    return pa.table(made).replace_schema_metadata(_metadata(record, source, part))
+    fleet = fleet_table(record.fleet, None if part is None else numbers.tolist())
+    whole = pa.concat_tables([pa.table(made), fleet], promote_options="default")
+    return whole.unify_dictionaries().replace_schema_metadata(_metadata(record, source, part))
 
 
 def _size(rows: Columns | None) -> int:
@@ -271,11 +276,13 @@ def _metadata(record: RunRecord, source: Source, part: Part | None) -> dict[byte
         "classes": [asdict(one) for one in record.classes],
         "states": list(record.states),
         "notes": record.notes,
+        "fleet": fleet_facts(record.fleet),
     }
     timing = {
         "decision_seconds": record.decision_seconds,
         "wall_seconds": record.wall_seconds,
         "recorder_seconds": record.recorder_seconds,
+        "routing_seconds": 0.0 if record.fleet is None else record.fleet.routing_seconds,
     }
     return {METADATA: _json(known), TIMING: _json(timing)}
 

@@ -80,6 +80,10 @@ class Callers:
         self.warnings += len(found.warnings)
         return found
 
+    def sent(self, request: compat.Request, now: Time) -> Time:
+        """Return when a request reached the server; below 0 if before the engine's clock began."""
+        return now - from_seconds(max(0.0, time.time() - request.arrival_time))
+
     def mark(self, request: LiveRequest, caller: Identity, now: Time) -> None:
         """Write an identity into a request; deadlines count from its arrival at the server."""
         request.tenant = self.tenants.number(caller.tenant)
@@ -89,16 +93,11 @@ class Callers:
             request.turn = caller.turn
             request.last_turn = caller.last_turn
         request.priority = caller.priority
-        start = sent(request.vllm, now)
+        start = self.sent(request.vllm, now)
         if caller.ttft_seconds is not None:
             request.ttft_deadline = _due(start, caller.ttft_seconds)
         if caller.e2e_seconds is not None:
             request.deadline = _due(start, caller.e2e_seconds)
-
-
-def sent(request: compat.Request, now: Time) -> Time:
-    """Return when a request reached the server: below 0 if before the engine's clock began."""
-    return now - from_seconds(max(0.0, time.time() - request.arrival_time))
 
 
 def _due(start: Time, seconds: float) -> Time:

@@ -108,12 +108,17 @@ class ValueFile:
             _USED.pack_into(self.image, 0, len(self.image))
         _DOUBLES.pack_into(self.image, place, value, unix_seconds)
 
+    @property
+    def removed(self) -> bool:
+        """Whether somebody removed the file, which a writer does not notice by itself."""
+        return self.descriptor >= 0 and not os.fstat(self.descriptor).st_nlink
+
     def flush(self) -> None:
         """Write the file; nothing is written while it has no entry."""
         if not self.places:
             return
-        if self.descriptor >= 0 and not os.fstat(self.descriptor).st_nlink:
-            self.close()  # somebody removed it
+        if self.removed:
+            self.close()
         if self.descriptor < 0:
             self._create()
         elif os.pwrite(self.descriptor, self.image, 0) != len(self.image):
@@ -214,8 +219,9 @@ class DecisionMetrics:
             changed[file.path.name] = file
         for name in [n for n in self.values if n.startswith("mode:") and n not in counters]:
             self._clear(name, now, changed)
-        for file in changed.values():
-            file.flush()
+        for file in self.files.values():
+            if file.path.name in changed or file.removed:
+                file.flush()
 
     def _clear(self, name: str, now: float, changed: dict[str, ValueFile]) -> None:
         """Set the mode that is no longer in force to 0."""

@@ -15,7 +15,7 @@ from typing import Any, Final
 from sojourn.decide.clock import Time, from_seconds
 from sojourn.decide.limits import EngineLimits
 from sojourn.vllm import compat
-from sojourn.vllm.callers import Callers, sent
+from sojourn.vllm.callers import Callers
 from sojourn.vllm.counters import Counters, gauges
 from sojourn.vllm.difference import Differences
 from sojourn.vllm.draft import LiveDraft
@@ -233,7 +233,8 @@ class Scheduler(compat.AsyncScheduler):
         caller = self.callers.who(request)
         mirror = LiveRequest(self.numbers, self.now(), request)
         self.callers.mark(mirror, caller, mirror.arrival)
-        life = Life(self.numbers, max(0, sent(request, mirror.arrival)), caller, mirror.program)
+        start = max(0, self.callers.sent(request, mirror.arrival))
+        life = Life(self.numbers, start, caller, mirror.program)
         self.recording.arrived(request, life)
         if request.resumable:
             self.sessions.refuse(request)

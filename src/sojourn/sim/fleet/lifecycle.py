@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from functools import partial
+from math import prod
 from typing import TYPE_CHECKING
 
 from sojourn.decide.clock import NEVER, Time, to_seconds
@@ -18,10 +20,15 @@ if TYPE_CHECKING:
 
 
 class Lifecycle:
-    """Makes and ends the replicas of a run."""
+    """Makes and ends the replicas of a run.
+
+    Attributes:
+        counts: Replicas of each group that there are or will be, less those that drain.
+    """
 
     def __init__(self, sim: FleetSimulation) -> None:
         self.sim = sim
+        self.counts = {group.name: 0 for group in sim.design.groups}
 
     def begin(self) -> None:
         """Make the replicas that are there from the start, and the appointments of faults."""
@@ -43,7 +50,7 @@ class Lifecycle:
 
     def count(self, group: Group) -> int:
         """Return how many of a group there are or will be, less those that drain."""
-        return sum(u.group is group and u.status in (STARTING, UP) for u in self.sim.units)
+        return self.counts[group.name]
 
     def add(self, group: Group, now: Time) -> None:
         """Ask for another replica, unless the group has as many as it may."""
@@ -62,6 +69,7 @@ class Lifecycle:
 
     def drain(self, unit: Unit, now: Time) -> None:
         """Send a replica nothing more."""
+        self.counts[unit.kind] -= unit.status == UP
         unit.status = DRAINING
         self._note(now, unit, "draining")
         self._membership(unit, now)
@@ -69,9 +77,11 @@ class Lifecycle:
 
     def drained(self, unit: Unit, now: Time) -> None:
         """Let a draining replica go that has nothing left to do."""
-        moving = any(unit in (m.source, m.target) for m in self.sim.moves.live.values())
-        if unit.leaving and unit.status == DRAINING and not unit.open and not moving:
-            self._down(unit, now, "drained")
+        idle = not unit.open and not unit.bridge
+        if unit.leaving and unit.status == DRAINING and idle:
+            moves = self.sim.moves.live.values()
+            if not any(unit is one.source or unit is one.target for one in moves):
+                self._down(unit, now, "drained")
 
     def set_role(self, unit: Unit, role: str, now: Time) -> None:
         """Let a replica serve another phase from its next step boundary on."""
@@ -93,6 +103,7 @@ class Lifecycle:
         )
         unit = Unit(index, group, sim.new_replica(index, setup), now, sim.clock)
         unit.reads_demand = sim.reads_demand
+        self.counts[group.name] += 1
         sim.adopt(unit)
         return unit
 
@@ -109,14 +120,14 @@ class Lifecycle:
 
     def _membership(self, unit: Unit, now: Time) -> None:
         """Bring the lists of those that take requests up to date, and tell the router."""
-        sim = self.sim
-        up = [one for one in sim.units if one.status == UP]
-        sim.entries = [one for one in up if one.role != DECODE]
-        sim.decoders = [one for one in up if one.role == DECODE]
+        sim, up = self.sim, unit.status == UP
+        sim.entries = _listed(sim.entries, unit, up and unit.role != DECODE)
+        sim.decoders = _listed(sim.decoders, unit, up and unit.role == DECODE)
         sim.router.changed(unit, now)
         sim.try_kept(now)
 
     def _down(self, unit: Unit, now: Time, what: str) -> None:
+        self.counts[unit.kind] -= unit.status == UP
         unit.status = DOWN
         unit.ended_at = now
         self.sim.versions[unit.index] += 1  # whatever it was to do, it will not
@@ -140,7 +151,9 @@ class Lifecycle:
         if fault.kind == SLOW:
             self._slow(unit, fault.factor, now)
             if fault.duration < NEVER:
-                self.sim.call(now + fault.duration, lambda at: self._slow(unit, 1.0, at))
+                self.sim.call(
+                    now + fault.duration, lambda at: self._slow(unit, fault.factor, at, over=True)
+                )
         elif fault.kind == SPOT and fault.notice:
             self._note(now, unit, "spot notice")
             self.drain(unit, now)
@@ -157,10 +170,17 @@ class Lifecycle:
         up = [one for one in up if fault.group in ("", one.kind)]
         return up[self.sim.random.randrange(len(up))] if up else None
 
-    def _slow(self, unit: Unit, factor: float, now: Time) -> None:
+    def _slow(self, unit: Unit, factor: float, now: Time, *, over: bool = False) -> None:
         """Change how fast a replica's steps are, from its next one on."""
-        times = slowed(unit.group.step_time, factor)
-        self._note(now, unit, f"steps take {factor:g} times as long")
+        if unit.status == DOWN:
+            return
+        if over:
+            unit.slowness.remove(factor)
+        else:
+            unit.slowness.append(factor)
+        slowness = prod(unit.slowness)
+        times = slowed(unit.group.step_time, slowness)
+        self._note(now, unit, f"steps take {slowness:g} times as long")
 
         def change(_: Time) -> None:
             unit.replica.step_time = times
@@ -178,7 +198,8 @@ class Lifecycle:
         for request in lost:
             if self.sim.open.get(request.id, (None, -1))[1] != unit.index:
                 continue
-            unit.replica.lose(request, now)
+            if request.id in unit.replica.outputs:
+                unit.replica.lose(request, now)
             self.sim.recover(request, now)
         if fault.duration < NEVER:
             self.sim.call(now + fault.duration, lambda at: self.add(unit.group, at))
@@ -187,6 +208,15 @@ class Lifecycle:
     def rows(self, end: Time) -> list[UnitRow]:
         """Return the lives of all replicas, and what they cost until `end`."""
         return [_row(one, end) for one in self.sim.units]
+
+
+def _listed(units: list[Unit], unit: Unit, belongs: bool) -> list[Unit]:
+    """Return a list in the order of index with a replica in it, or without it."""
+    place = bisect_left(units, unit.index, key=lambda one: one.index)
+    there = place < len(units) and units[place] is unit
+    if there == belongs:
+        return units
+    return [*units[:place], *([unit] if belongs else []), *units[place + there :]]
 
 
 def _row(unit: Unit, end: Time) -> UnitRow:
@@ -203,4 +233,6 @@ def _row(unit: Unit, end: Time) -> UnitRow:
         ended=until,
         dollars=hours * unit.dollars_per_hour,
         requests=unit.sent,
+        blocks=unit.blocks,
+        seats=unit.seats,
     )

@@ -32,6 +32,7 @@ class Stream:
         serial: Counts its calls: only the newest is valid.
         pair: Names of the groups at its ends, in alphabetical order.
         number: Its place among all transfers.
+        ended, cancelled: Whether it is over, and whether because nobody wants it any more.
     """
 
     ports: dict[Port, float]
@@ -43,6 +44,7 @@ class Stream:
     rate: float = 0.0
     serial: int = 0
     ended: bool = False
+    cancelled: bool = False
 
 
 @dataclass(slots=True)
@@ -91,7 +93,7 @@ class Links:
 
     def cancel(self, stream: Stream, now: Time) -> None:
         """End a transfer that is no longer wanted; nothing is called."""
-        stream.ended = True
+        stream.ended = stream.cancelled = True
         self._leave(stream, now)
 
     def cut(self, pair: tuple[str, str], now: Time) -> None:
@@ -140,16 +142,19 @@ class Links:
             self._refresh(one, now)
 
     def _refresh(self, stream: Stream, now: Time) -> None:
-        """Settle the bytes that have gone, and ask to be called when the rest has."""
+        """If its rate is another, settle the bytes that have gone, and see when the rest has."""
+        shares = [rate / len(self.inside[port]) for port, rate in stream.ports.items()]
+        rate = 0.0 if stream.pair in self.severed else min(shares)
+        if rate == stream.rate:
+            return
         stream.left = max(stream.left - stream.rate * (now - stream.since) / SECOND, 0.0)
         stream.since = now
-        shares = [rate / len(self.inside[port]) for port, rate in stream.ports.items()]
-        stream.rate = 0.0 if stream.pair in self.severed else min(shares)
+        stream.rate = rate
         stream.serial += 1
-        if not stream.rate:
+        if not rate:
             return
         serial = stream.serial
-        end = now + ceil(stream.left / stream.rate * SECOND)
+        end = now + ceil(stream.left / rate * SECOND)
         self.call(end, lambda at: self._arrived(stream, serial, at))
 
     def _arrived(self, stream: Stream, serial: int, now: Time) -> None:

@@ -28,31 +28,33 @@ from sojourn.sim.fleet.links import Links
 from sojourn.sim.fleet.moves import Moves
 from sojourn.sim.fleet.unit import Clock, FleetRecorder, Handed, Unit
 from sojourn.sim.fleet.view import View
-from sojourn.sim.loop import Setup, Simulation
+from sojourn.sim.loop import Setup, Simulation, room_in
 from sojourn.sim.workload import Workload
-from sojourn.steplog.fleet import FleetRecord, MoveRow
+from sojourn.steplog.fleet import NO_REPLICA, REPLICA_LOST, FleetRecord, MoveRow
 from sojourn.steplog.record import RunRecord
 
-REPLICA_LOST: Final = "its replica was lost"
-NO_REPLICA: Final = "no replica was left to serve it"
 IDLE_RINGS_MAX: Final = 10_000
 """Times that periodic policies are asked while nothing else happens and nobody will arrive."""
+AWAITED_RINGS_MAX: Final = 1_000_000
+"""The same, while something is still to happen: a replica to start, a link to be mended."""
 
 
 class FleetSimulation(Simulation):
     """One run of one workload on a fleet.
 
     Attributes:
+        sizes: Engine limits of all groups.
         units: Every replica there has been, by index.
         entries, decoders: Those that take arrivals, and prefilled requests.
         truth: True output lengths of open requests.
         kept: Requests that the router keeps, first come first.
         unplaced: Prefilled requests that nobody decodes yet.
         losses: How often each open request was on a replica that was lost.
-        freed: Whether something ended or left since the kept requests were last tried.
+        freed: Whether something ended, left or got a seat since the kept requests were last tried.
         changes: Replicas that changed since the last reports.
         appointments: Calls to come that are not periodic.
-        idle_rings: Periodic calls since anything else happened.
+        idle_rings: Periodic calls since an arrival or a step of a replica.
+        watch: Called after every event, to assert invariants.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class FleetSimulation(Simulation):
         max_horizon: int = HORIZON_STEPS,
         trace_states: bool = False,
         check: Callable[[Replica], None] | None = None,
+        watch: Callable[[FleetSimulation], None] | None = None,
     ) -> None:
         tightest = min(
             design.groups,
@@ -80,6 +83,7 @@ class FleetSimulation(Simulation):
         )
         super().__init__(workload, setup, rate_scale)
         self.design = design
+        self.sizes = list(dict.fromkeys(group.limits for group in design.groups))
         self.clock = Clock()
         self.sequence = 0
         self.units: list[Unit] = []
@@ -93,6 +97,7 @@ class FleetSimulation(Simulation):
         self.changes: dict[int, Unit] = {}
         self.appointments = 0
         self.idle_rings = 0
+        self.watch = watch
         self.fleet_record = FleetRecord(design.name)
         self.routing_nanoseconds = 0
         self.random = random.Random(f"faults/{design.seed}")
@@ -114,17 +119,14 @@ class FleetSimulation(Simulation):
         return SLOTS[slot][name][1](config, View(self, slot))
 
     def call(self, time: Time, what: Callable[[Time], None]) -> None:
-        """Have something done at a moment."""
+        """Have something done at a moment; the run does not end before."""
         self.appointments += 1
 
         def ring(now: Time) -> None:
             self.appointments -= 1
-            self.idle_rings = 0
-            self.clock.now = now
             what(now)
 
-        self.sequence += 1
-        heappush(self.calls, (time, self.sequence, ring))
+        self._ring_at(time, ring)
 
     def _every(self, period: Time, what: Callable[[Time], None]) -> None:
         if period == NEVER:
@@ -132,17 +134,28 @@ class FleetSimulation(Simulation):
 
         def ring(now: Time) -> None:
             self.idle_rings += 1
-            self.clock.now = now
             what(now)
-            self.sequence += 1
-            heappush(self.calls, (now + period, self.sequence, ring))
+            self._ring_at(now + period, ring)
 
+        self._ring_at(period, ring)
+
+    def _ring_at(self, time: Time, what: Callable[[Time], None]) -> None:
         self.sequence += 1
-        heappush(self.calls, (period, self.sequence, ring))
+        heappush(self.calls, (time, self.sequence, what))
+
+    def _ring(self, what: Callable[[Time], None], now: Time) -> None:
+        self.clock.now = now
+        what(now)
+        if self.watch is not None:
+            self.watch(self)
 
     def _busy(self, more: bool) -> bool:
-        going_on = self.appointments > 0 or self.idle_rings < IDLE_RINGS_MAX
-        return more or bool(self.pending) or (bool(self.open) and going_on)
+        if more or self.pending or not self.open:
+            return more or bool(self.pending)
+        most = AWAITED_RINGS_MAX if self.appointments else IDLE_RINGS_MAX
+        if self.idle_rings >= most and any(v == self.versions[i] for _, _, i, v in self.wakes):
+            self.idle_rings = 0  # a replica is in a long run of steps
+        return self.idle_rings < most
 
     def new_replica(self, index: int, setup: Setup) -> Replica:
         """Return a new engine."""
@@ -159,6 +172,12 @@ class FleetSimulation(Simulation):
         self.units.append(unit)
 
     def _wake(self, index: int, time: Time) -> None:
+        self._step(index, time)
+        if self.watch is not None:
+            self.watch(self)
+
+    def _step(self, index: int, time: Time) -> None:
+        """Do what a replica is to do at a step boundary."""
         unit, replica, check = self.units[index], self.replicas[index], self.setup.check
         self.clock.now = time
         self.idle_rings = 0
@@ -173,15 +192,23 @@ class FleetSimulation(Simulation):
                 self._call_at(index, time)
                 return
         if unit.bridge:
+            said, unit.said = unit.said, None  # it knows its own load, however old its reports are
             self.moves.fetch(unit, time)
+            unit.said = said
+        room = unit.room if unit.bridge else None
+        backlog = unit.backlog if self.kept else 0
         began = perf_counter_ns()
         again = replica.begin(time)
         self.decision_nanoseconds += perf_counter_ns() - began
         self.decisions += 1
         if check is not None:
             check(replica)
+        if room is not None and unit.room > room:  # what did not fit may fit now
+            again = replica.interrupt(time) if replica.steps else time
         self._call_at(index, again)
         self.changed(unit, time)
+        if backlog and unit.backlog < backlog:
+            self.freed = True
         if self.freed:
             self.try_kept(time)
         if unit.status == DRAINING:
@@ -202,7 +229,7 @@ class FleetSimulation(Simulation):
         """Take note that a replica's load is another."""
         if self.design.report_period:
             self.changes[unit.index] = unit
-        elif self.router.minds_changes:
+        if self.router.minds_changes:  # its own counts are current, however old reports are
             self.router.changed(unit, now)
 
     def _report(self, now: Time) -> None:
@@ -210,7 +237,7 @@ class FleetSimulation(Simulation):
         reports = [(unit, unit.measure(now)) for unit in self.changes.values()]
         self.changes = {i: u for i, u in self.changes.items() if u.replica.steps}
         if self.design.report_age:
-            self.call(now + self.design.report_age, lambda at: self._hear(reports, at))
+            self._ring_at(now + self.design.report_age, lambda at: self._hear(reports, at))
         else:
             self._hear(reports, now)
 
@@ -221,15 +248,24 @@ class FleetSimulation(Simulation):
                 self.router.changed(unit, now)
         self.try_kept(now)
 
+    def _room(self, request: Request) -> int:
+        """Return the tokens that a request may have wherever it goes."""
+        return min(room_in(limits, request) for limits in self.sizes)
+
     def _dispatch(self, request: Request, output: int, now: Time) -> None:
         self.clock.now = now
         self.idle_rings = 0
         self.truth[request.id] = output
         self._offer(request, now)
+        if self.watch is not None:
+            self.watch(self)
 
     def _offer(self, request: Request, now: Time) -> None:
         """Route a request, or keep it behind those that are kept already."""
-        if self.kept or not self._route(request, now):
+        if self.kept and getattr(self.router, "lines", 1) > 1:
+            self.kept.append(request)
+            self.try_kept(now)
+        elif self.kept or not self._route(request, now):
             self.kept.append(request)
 
     def _route(self, request: Request, now: Time) -> bool:
@@ -255,13 +291,17 @@ class FleetSimulation(Simulation):
         self.changed(unit, now)
 
     def try_kept(self, now: Time) -> None:
-        """Route what is kept, first come first, as far as it goes."""
+        """Route what is kept, first come first in each of the router's lines, as far as it goes."""
         self.freed = False
-        while self.kept:
+        lines, line = getattr(self.router, "lines", 1), getattr(self.router, "line", None)
+        shut: dict[int, list[Request]] = {}
+        while self.kept and len(shut) < lines:
             request = self.kept.popleft()
-            if not self._route(request, now):
-                self.kept.appendleft(request)
-                break
+            mine = 0 if line is None else line(request)
+            if mine in shut or not self._route(request, now):
+                shut.setdefault(mine, []).append(request)
+        left = [one for behind in shut.values() for one in behind]
+        self.kept.extendleft(sorted(left, key=lambda one: -one.id) if lines > 1 else left)
         while self.unplaced and self.moves.offer(self.unplaced[0], now):
             self.unplaced.popleft()
 
@@ -307,6 +347,7 @@ class FleetSimulation(Simulation):
         self.truth.pop(request.id, None)
         self.losses.pop(request.id, None)
         super()._ended(request, now, reason)
+        self.moves.ended(request, now)
 
     def _rebalance(self, now: Time) -> None:
         """Carry out what the place slot says."""
@@ -320,6 +361,10 @@ class FleetSimulation(Simulation):
 
     def _leftovers(self) -> None:
         """Shed whoever nobody will ever serve."""
+        self.kept.clear()
+        self.unplaced.clear()
+        for unit in self.units:
+            unit.bridge.clear()
         for request, _ in list(self.open.values()):
             if request.id in self.open:
                 self._ended(request, self.clock.now, NO_REPLICA)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from sojourn.decide.clock import NEVER, Time
 from sojourn.decide.request import Request, RequestView
 from sojourn.decide.services import StepTime
-from sojourn.decide.states import DECODE, WAITING
+from sojourn.decide.states import DECODE, NEW, WAITING
 from sojourn.engine.replica import Replica
 from sojourn.fleet.design import Group
 from sojourn.fleet.views import STARTING, Load, RoutedView
@@ -47,8 +47,10 @@ class Unit:
         bridge: Prefilled requests that it will decode, whose KV it has not begun to fetch.
         leaving: Whether it goes for good once it has nothing to do.
         said: Its last report, where reports are not exact and current.
+        departing, arriving: Migrations under way from here and to here.
         clock: Tells the time; only exact and current loads need it.
         reads_demand: Whether any policy reads what waiting requests need.
+        slowness: By what factors its steps take longer at present.
     """
 
     def __init__(self, index: int, group: Group, replica: Replica, now: Time, clock: Clock) -> None:
@@ -67,9 +69,12 @@ class Unit:
         self.sent = 0
         self.bridge: deque[Handed] = deque()
         self.leaving = False
+        self.departing = 0
+        self.arriving = 0
         self.said: Load | None = None
         self.clock = clock
         self.reads_demand = False
+        self.slowness: list[float] = []
         self.prefilling: dict[int, int] = {}
 
     def got(self, request: Request) -> None:
@@ -117,16 +122,28 @@ class Unit:
         return self.group.dollars_per_hour
 
     @property
+    def room(self) -> tuple[int, int]:
+        """What decides whether it can fetch KV; never more while it only decodes."""
+        pool = self.replica.pool
+        return -len(pool.landed), pool.free
+
+    @property
     def load(self) -> Load:
         """Its last report; made now where reports are exact and current."""
         return self.said if self.said is not None else self.measure(self.clock.now)
 
     def measure(self, now: Time) -> Load:
-        """Return the load at a moment, the same whether the engine steps one by one or jumps."""
+        """Return the load at a moment, the same whether the engine steps one by one or jumps.
+
+        A step that ends at this very moment counts as ended, even if its replica has not been
+        woken yet, and the growth of one that begins at it is not taken.
+        """
         replica, machine = self.replica, self.replica.machine
-        ended = replica.progress(now)
+        before, ended = self.progress(now)
         decodes = machine.decodes if replica.draft.decoding else 0
-        free = replica.pool.free - (replica.growth(decodes, ended) if ended else 0)
+        free = replica.pool.free - (replica.growth(decodes, before) if before else 0)
+        if decodes and replica.start == now and replica.draft.grown is None:
+            free += replica.phases[machine.ticks % self.block_size]
         demand = head = dropped = 0
         if self.reads_demand and len(machine.queue):
             lacking = replica.pool.lacking
@@ -152,26 +169,54 @@ class Unit:
         assert isinstance(request, Request)
         return self.replica.pool.find(request)[0]
 
+    @property
+    def backlog(self) -> int:
+        """Requests that wait for a seat."""
+        return len(self.replica.machine.queue) + len(self.replica.inbox)
+
     def has_room(self, request: RoutedView) -> bool:
-        """Return whether it would take the request up at its next step."""
-        replica, machine = self.replica, self.replica.machine
-        if len(machine.seated) >= self.seats or len(machine.queue) or replica.inbox:
+        """Return whether it would take the request up at its next step, after who waits already."""
+        machine, lacking = self.replica.machine, self.replica.pool.lacking
+        if len(machine.seated) + self.backlog >= self.seats:
+            return False
+        ahead = [*machine.queue.requests(), *self.replica.inbox]
+        if any(one.state not in (NEW, WAITING) for one in ahead):
+            return False
+        if sum(one.target for one in ahead) >= machine.limits.max_num_batched_tokens:
             return False
         assert isinstance(request, Request)
-        return replica.pool.lacking(request) <= self.load.free_blocks
+        free = self.measure(self.clock.now).free_blocks
+        return lacking(request) + sum(map(lacking, ahead)) <= free
 
     def running(self) -> Sequence[RequestView]:
-        """Return its decoding requests, with token counts of the last step boundary."""
+        """Return its decoding requests, with token counts of the last step that ended."""
         machine = self.replica.machine
+        ended = self.progress(self.clock.now)[1] if self.replica.draft.decoding else 0
         found = [one for one in machine.seated.values() if one.state == DECODE]
-        for one in found:
-            machine.settle(one)
+        for one in found:  # settled ahead of the engine's own count, which will get there
+            tokens = machine.ticks + ended - one.joined
+            one.joined += tokens
+            one.computed += tokens
+            one.decoded += tokens
         return found
+
+    def progress(self, now: Time) -> tuple[int, int]:
+        """Return how many steps of the run in progress ended before a moment, and by it."""
+        replica = self.replica
+        if not replica.steps:
+            return 0, 0
+        before, end = replica.progress(now), replica.start + replica.duration
+        if replica.steps > 1:
+            machine = replica.machine
+            end = replica.start + replica.step_time.run(
+                machine.decodes, replica.context, before + 1
+            )
+        return before, before + (end <= now)
 
     def tokens_of(self, request: Request, now: Time) -> int:
         """Return the tokens of KV that a decoding request has here at a moment."""
         machine = self.replica.machine
-        ended = self.replica.progress(now) if self.replica.draft.decoding else 0
+        ended = self.progress(now)[1] if self.replica.draft.decoding else 0
         return request.computed + machine.ticks - request.joined + ended
 
 

@@ -1,0 +1,1 @@
+"""What routers cost, and what they lose when load reports are old."""
