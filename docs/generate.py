@@ -16,11 +16,12 @@ from typing import Any, Final
 
 from docs.cli_reference import cli_reference
 from docs.state_diagram import draw
+from sojourn.cli.policies import parse_attributes
 from sojourn.decide import states
 from sojourn.decide.needs import Need
-from sojourn.policies.tables import REPLICA_SLOTS, SLOTS
-from sojourn.recipes import load_recipe, recipe_names
-from sojourn.recipes.hosts import HOSTS, VLLM
+from sojourn.policies.tables import FLEET_SLOTS, REPLICA_SLOTS, SLOTS
+from sojourn.recipes import fleet_recipe_names, load_recipe, recipe_names
+from sojourn.recipes.hosts import FLEET, HOSTS, VLLM
 from sojourn.sim.check import RESIDENT
 
 DOCS: Final = Path(__file__).resolve().parent
@@ -76,7 +77,7 @@ def policy_list() -> str:
     parts = []
     for slot, policies in SLOTS.items():
         parts.append(f"## {slot}\n\n{slot_sentence(slot)}\n")
-        parts += [policy_entry(name, *pair) for name, pair in policies.items()]
+        parts += [policy_entry(slot, name, *pair) for name, pair in policies.items()]
     return "\n".join(parts).rstrip()
 
 
@@ -87,7 +88,7 @@ def slot_sentence(slot: str) -> str:
     return text[0].upper() + text[1:]
 
 
-def policy_entry(name: str, config: type[Any], policy: type[Any]) -> str:
+def policy_entry(slot: str, name: str, config: type[Any], policy: type[Any]) -> str:
     """Return one policy's section."""
     doc = inspect.getdoc(sys.modules[policy.__module__]) or ""
     sentence, _, header = doc.partition("\n\n")
@@ -98,6 +99,8 @@ def policy_entry(name: str, config: type[Any], policy: type[Any]) -> str:
             bullets.append(f"- **{key}:** {' '.join(text.split())}")
     needs: frozenset[Need] = policy.needs
     runs = "deployable" if needs <= VLLM else "simulator only"
+    if slot in FLEET_SLOTS and needs <= VLLM:
+        runs = "deployable in a router"
     lines = [f"### `{name}`\n", f"{sentence} *{runs.capitalize()}.*\n", *bullets]
     parameters = parameter_rows(config)
     if parameters:
@@ -107,31 +110,30 @@ def policy_entry(name: str, config: type[Any], policy: type[Any]) -> str:
 
 def parameter_rows(config: type[Any]) -> list[tuple[str, ...]]:
     """Return the fields of a configuration with their defaults and descriptions."""
-    doc = inspect.getdoc(config) or ""
+    meanings = parse_attributes(config.__doc__ or "")
     rows = []
     for field in fields(config):
-        text = re.search(
-            rf"^    {field.name}: (.*?)(?=^    \w+: |\Z)", doc, re.DOTALL | re.MULTILINE
-        )
         assert field.default is not MISSING, f"{field.name} has no default"
-        assert text is not None, f"{field.name} is not described"
-        rows.append((f"`{field.name}`", f"`{field.default}`", " ".join(text.group(1).split())))
+        assert meanings.get(field.name), f"{field.name} is not described"
+        rows.append((f"`{field.name}`", f"`{field.default}`", meanings[field.name]))
     return rows
 
 
 def recipe_list() -> str:
     """Return every recipe with its slots and the hosts that run it."""
     parts = []
-    for name in recipe_names():
+    for name in (*recipe_names(), *fleet_recipe_names()):
         recipe = load_recipe(name)
-        hosts = [host for host in HOSTS if recipe.needs - {Need.TRUTH} <= HOSTS[host]]
-        where = "deployable" if recipe.deployable else "simulator only"
+        hosts = [host for host in HOSTS if recipe.needs - {Need.TRUTH} - FLEET <= HOSTS[host]]
         rows = [
             (slot, *(f"`{load_recipe(name, host).slots[slot][0]}`" for host in hosts))
             for slot in REPLICA_SLOTS
         ]
+        rows += [
+            (slot, *(f"`{policy}`" for _ in hosts)) for slot, (policy, _) in recipe.fleet.items()
+        ]
         parts.append(
-            f"## `{name}`\n\n{recipe.title}; {recipe.kind}, {where}. {recipe.summary}\n\n"
+            f"## `{name}`\n\n{recipe.title}; {recipe.kind}, {recipe.runs_as}. {recipe.summary}\n\n"
             f"Source: {recipe.source}.\n\n"
             + table(("slot", *(f"host `{host}`" for host in hosts)), rows)
             + "\n"

@@ -3,7 +3,8 @@
 A command of a page is marked `<!-- command: NAME -->`. A block below `<!-- output: NAME, from: A,
 to: B -->` shows its lines from the first that begins with A up to the first that begins with B;
 below `<!-- output: NAME, lines: A|B|C -->` those that begin with one of A, B and C, to the end of
-their sentence where the program folded them.
+their sentence where the program folded them. A TOML block below `<!-- file: NAME -->` is a file
+that the commands of its page find.
 """
 
 from __future__ import annotations
@@ -19,8 +20,13 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 DOCS: Final = Path(__file__).resolve().parent
-PAGES: Final = (DOCS.parent / "README.md", DOCS / "tutorials" / "first-comparison.md")
-COMMAND: Final = re.compile(r"<!-- command: (\w+) -->\n```sh\n(.+)\n```\n")
+PAGES: Final = (
+    DOCS.parent / "README.md",
+    DOCS / "tutorials" / "first-comparison.md",
+    DOCS / "how-to" / "compare-fleets.md",
+)
+FILE: Final = re.compile(r"<!-- file: ([\w.-]+) -->\n```toml\n(.*?)```\n", re.DOTALL)
+COMMAND: Final = re.compile(r"<!-- command: (\w+) -->\n```sh\n(.+?)\n```\n", re.DOTALL)
 OUTPUT: Final = re.compile(
     r"(<!-- output: (\w+), ([^>\n]*) -->\n```text\n)(?:.*?)(\n```\n)", re.DOTALL
 )
@@ -29,10 +35,12 @@ FOLDED: Final = 100
 
 
 @cache
-def printed(arguments: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the lines that `sojourn` prints, given some arguments."""
+def printed(arguments: tuple[str, ...], files: tuple[tuple[str, str], ...] = ()) -> tuple[str, ...]:
+    """Return the lines that `sojourn` prints, given some arguments and files by name."""
     command = [sys.executable, "-c", "from sojourn.cli.main import run; run()", *arguments]
     with TemporaryDirectory() as folder:
+        for name, text in files:
+            (Path(folder) / name).write_text(text, encoding="utf-8")
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
     return tuple(line.rstrip() for line in done.stdout.splitlines())
 
@@ -55,14 +63,15 @@ def select(lines: tuple[str, ...], which: str) -> str:
 
 def filled(page: str) -> str:
     """Return the text of a page with every block of output made anew."""
+    files = tuple(FILE.findall(page))
     commands = {
-        name: tuple(shlex.split(text.rpartition("&& ")[2])[1:])
+        name: tuple(shlex.split(text.replace("\\\n", " ").rpartition("&& ")[2])[1:])
         for name, text in COMMAND.findall(page)
     }
 
     def block(found: re.Match[str]) -> str:
         head, name, which, tail = found.groups()
-        return f"{head}{select(printed(commands[name]), which)}{tail}"
+        return f"{head}{select(printed(commands[name], files), which)}{tail}"
 
     return OUTPUT.sub(block, page)
 

@@ -21,15 +21,16 @@ pytestmark = pytest.mark.skipif(
 
 CANCELS = 1000
 AT_ONCE = 40
-PATIENCE_SECONDS_MAX = 0.4
+PATIENCE_SECONDS_MAX = (0.4, 0.8, 1.6, 3.2)
+"""Tried in turn: on a busy machine clients in a hurry leave before an answer begins."""
 
 
-async def go_away(session, url, source, slots):
+async def go_away(session, url, source, slots, patience_max):
     """Send a request and leave, before or amid the answer; return whether it came to its end."""
     prompt = "the work " * source.choice((1, 10, 50))
     body = {"model": "tiny", "prompt": prompt, "ignore_eos": True}
     body |= {"max_tokens": source.choice((8, 200)), "n": source.choice((1, 1, 1, 3))}
-    patience = source.random() ** 2 * PATIENCE_SECONDS_MAX
+    patience = source.random() ** 2 * patience_max
     async with slots:
         with suppress(TimeoutError):
             async with asyncio.timeout(patience):
@@ -42,12 +43,12 @@ async def go_away(session, url, source, slots):
     return False
 
 
-async def cancel_many(url):
+async def cancel_many(url, patience_max):
     import aiohttp
 
     source, slots = random.Random(11), asyncio.Semaphore(AT_ONCE)
     async with aiohttp.ClientSession() as session:
-        going = [go_away(session, url, source, slots) for _ in range(CANCELS)]
+        going = [go_away(session, url, source, slots, patience_max) for _ in range(CANCELS)]
         return await asyncio.gather(*going)
 
 
@@ -65,9 +66,13 @@ def completion(server):
 def test_a_thousand_cancelled_requests_leave_nothing(pair):
     server = pair.ours
     generated = server.metric("vllm:generation_tokens_total")
-    finished = asyncio.run(cancel_many(server.url))
-    assert sum(finished) < CANCELS / 2, "hardly a request was cancelled"
-    assert server.metric("vllm:generation_tokens_total") > generated + CANCELS
+    for patience_max in PATIENCE_SECONDS_MAX:
+        finished = asyncio.run(cancel_many(server.url, patience_max))
+        assert sum(finished) < CANCELS / 2, "hardly a request was cancelled"
+        if server.metric("vllm:generation_tokens_total") > generated + CANCELS:
+            break
+    else:
+        raise AssertionError("answers were cancelled before they began")
     assert settled(server), server.get("/metrics")
     for name in ("paused_requests", "held_requests", "held_blocks", "policy_errors_total"):
         assert server.metric(f"sojourn:{name}") == 0, name

@@ -72,6 +72,7 @@ def reopen_log(scheduler: Any, log: LiveLog | None) -> LiveLog | None:
     """
     if log is None:
         return None
+    scheduler.tallies.begin()
     try:
         Thread(target=log.close, daemon=True).start()
         return open_log(scheduler, scheduler.switches)

@@ -207,7 +207,8 @@ def _check_priority(headers: Mapping[str, str]) -> None:
     digits = text.strip().removeprefix("-")
     if not (digits.isascii() and digits.isdecimal() and len(digits) <= 18):
         raise Refused(
-            f"{PRIORITY_HEADER} is {text[:40]!r}; it must be a whole number", PRIORITY_HEADER
+            f"{PRIORITY_HEADER} is {text[:40]!r}; it must be a whole number of at most 18 digits",
+            PRIORITY_HEADER,
         )
 
 

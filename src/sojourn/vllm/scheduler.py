@@ -30,6 +30,7 @@ from sojourn.vllm.settings import Settings
 from sojourn.vllm.shadow import Imagined
 from sojourn.vllm.steps import Body, Step
 from sojourn.vllm.streaming import RefusedSessions
+from sojourn.vllm.tallies import Tallies
 from sojourn.vllm.waiting import OfferedQueue
 
 logger = getLogger("sojourn.vllm")
@@ -76,6 +77,7 @@ class Scheduler(compat.AsyncScheduler):
         self.numbers = 0
         self.begun = time.monotonic()
         self.counters = Counters()
+        self.tallies = Tallies()
         self.metrics = DecisionMetrics.of(vllm_config)
         self.next_publish = 0.0
         self.callers = Callers(self.settings.rules, identity_key())
@@ -94,6 +96,7 @@ class Scheduler(compat.AsyncScheduler):
         self.differences = Differences(self.recording.log)
         self.switches = 0
         self._make_host()
+        self._publish()
 
     def now(self) -> Time:
         """Return the time since the scheduler was made."""
@@ -136,11 +139,7 @@ class Scheduler(compat.AsyncScheduler):
         """Show the numbers so far on `/metrics` and to the step log."""
         self.counters.differences = self.differences.steps
         self.metrics.publish(self.counters.numbers(self.mode, gauges(self)))
-        log = self.recording.log
-        if log is not None:
-            log.decisions = sum(self.counters.steps.values())
-            log.decision_seconds = self.counters.decision_seconds
-            log.caller_seconds = self.recording.own_seconds
+        self.tallies.tell(self.recording.log, self.counters, self.recording.own_seconds)
 
     def _publish_at_rest(self) -> None:
         """Show what is left when nobody is: no step will come to do it."""
@@ -327,6 +326,7 @@ class Scheduler(compat.AsyncScheduler):
             self.failures = 0
             self.switches += 1
             self._lose_host()
+            self._publish()
             self.recording.log = self.differences.log = reopen_log(self, self.recording.log)
 
     def _lose_host(self) -> None:
