@@ -9,7 +9,7 @@ from sojourn import __version__
 from sojourn.catalog import gpu_names, model_names
 from sojourn.cli.policies import LINES, all_pages, parse_header
 from sojourn.policies.tables import SLOTS
-from sojourn.recipes import recipe_names
+from sojourn.recipes import fleet_recipe_names, recipe_names
 
 
 def test_version(capsys):
@@ -98,13 +98,13 @@ def test_a_header_is_parsed_line_by_line():
 
 def test_recipes_are_listed_with_what_they_can_run_on(capsys):
     shown = json.loads(run(capsys, "recipes", "--json").out)
-    assert [one["name"] for one in shown] == list(recipe_names())
+    assert [one["name"] for one in shown] == [*recipe_names(), *fleet_recipe_names()]
     by_name = {one["name"]: one for one in shown}
     assert by_name["vllm"]["deployable"]
     assert not by_name["srpt-clairvoyant"]["deployable"]
     assert by_name["fastserve"]["slots"]["order"]["policy"] == "skip_join_mlfq"
     table = run(capsys, "recipes").out
-    assert all(name in table for name in recipe_names())
+    assert all(name in table for name in (*recipe_names(), *fleet_recipe_names()))
     assert "simulator only" in table
 
 
@@ -137,10 +137,15 @@ def test_the_catalogue_lists_models_and_gpus_and_pages_cite_their_sources(capsys
         ("compare --model llama-3.1-8", ["llama-3.1-8b"]),
         ("compare --gpu h", ["h100-sxm", "h200"]),
         ("compare --recipes vtc,fa", ["vtc,fastserve"]),
-        ("compare --recipes vllm,vllm", ["vllm,vllm-queue-limit", "vllm,vllm-v0"]),
+        (
+            "compare --recipes vllm,vllm",
+            ["vllm,vllm-queue-limit", "vllm,vllm-v0", "vllm,vllm-data-parallel"],
+        ),
         ("compare --host i", ["ideal"]),
         ("simulate --recipe fa", ["fastserve"]),
-        ("simulate --route l", ["least_load"]),
+        ("simulate --route least", ["least_load"]),
+        ("policies --slot ro", ["route"]),
+        ("compare --param route.waiting_w", ["route.waiting_weight="]),
         ("recipes vt", ["vtc"]),
         ("catalog h", ["h100-sxm", "h200"]),
     ],

@@ -7,7 +7,7 @@ import pytest
 
 from docs.generate import DOCS, expected
 from sojourn.decide.states import NAMES, TRANSITIONS
-from sojourn.recipes import recipe_names
+from sojourn.recipes import fleet_recipe_names, recipe_names
 
 ROOT = DOCS.parent
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
@@ -53,7 +53,7 @@ def test_commands_name_recipes_that_exist(path):
     own = set(re.findall(r"recipes/([a-z0-9-]+)\.toml", text))
     for listed in re.findall(r"--recipes?[ =]([a-z0-9,./_-]+)", text):
         named = {name for name in listed.split(",") if not name.endswith(".toml")}
-        assert named <= {*recipe_names(), *own}, listed
+        assert named <= {*recipe_names(), *fleet_recipe_names(), *own}, listed
 
 
 def test_pages_hold_no_path_of_one_machine():

@@ -260,13 +260,13 @@ def check_left(sim):
             assert move.stream.pair in sim.links.severed, f"request {id} was never copied"
 
 
-KEEPERS = ("on_demand",)
+KEEPERS = ("on_demand", "pool_forward")
 """Routers that may keep requests although somebody is up."""
 
 
 def check_case(case):
     """Check a case in jumps and in steps."""
-    with patch.object(loop, "IDLE_RINGS_MAX", 300), patch.object(loop, "AWAITED_RINGS_MAX", 6000):
+    with patch.object(loop, "IDLE_RINGS_MAX", 300), patch.object(loop, "LONE_RINGS_MAX", 6000):
         jumped = simulate(case)
         stepped = simulate(case, max_horizon=1)
     left, right = columns(jumped[1]), columns(stepped[1])

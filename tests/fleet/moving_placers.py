@@ -35,11 +35,11 @@ class _Base:
         self.period = config.period
         self.done = set()
 
-    def decoder(self, request, source, now):
+    def decoder(self, request, source, now):  # noqa: ARG002 - a slot's signature
         decoders = self.fleet.decoders
         return decoders[self.fleet.draw(len(decoders))].index if decoders else None
 
-    def pulls(self, request, target, blocks):
+    def pulls(self, request, target, blocks):  # noqa: ARG002 - a slot's signature
         return True
 
 
@@ -58,7 +58,7 @@ class Scripted(_Base):
 
 
 class Restless(_Base):
-    def rebalance(self, now):
+    def rebalance(self, now):  # noqa: ARG002 - a slot's signature
         replicas, draw = self.fleet.replicas, self.fleet.draw
         return [
             Migrate(request, draw(len(replicas)))

@@ -9,6 +9,7 @@ from moving_placers import Script, placers_for_tests
 from sojourn.cost import Coefficients, Fitted
 from sojourn.decide.clock import SECOND, to_seconds
 from sojourn.fleet.design import CRASH, CUT, SPOT, Fault, Link
+from sojourn.policies import place
 from tests.sim.sim_workloads import MILLISECOND, WHOLE, make
 
 SLOW_LINK = Link(bytes_per_second=4e6)
@@ -221,8 +222,6 @@ def test_what_a_policy_reads_of_running_requests_is_current():
         pass
 
     with placers_for_tests():
-        from sojourn.policies import place
-
         _, scripted = place.TABLE["scripted"]
 
         class Watching(scripted):

@@ -20,9 +20,7 @@ COST = Fitted(Coefficients(fixed=0.005, prefill_token=1e-4, decode=1e-4, context
 
 def fleet(count=4, route=None, **config):
     given = {"limits": LIMITS, "step_time": COST}
-    return design(
-        *split(count, 2, **given), route=route or policy("route", "laps", **config)
-    )
+    return design(*split(count, 2, **given), route=route or policy("route", "laps", **config))
 
 
 def mixture(count, short_share, gap, seed=0):
@@ -68,7 +66,7 @@ def test_each_side_keeps_its_least():
 
 
 def test_a_side_without_replicas_is_served_by_the_other():
-    sim, record = run(mixture(50, 0.5, 0.1), fleet(count=1))
+    _, record = run(mixture(50, 0.5, 0.1), fleet(count=1))
     assert len(record.fleet.moves) == 50
 
 

@@ -110,7 +110,7 @@ def test_ttft_is_prefill_queue_and_own_prompt():
 def test_early_looks_at_decode_now_and_prediction_when_the_prompt_is_done():
     # 19 decodes of 0.9 s: a 20th takes a step to 30 ms. A prompt of 1,200 tokens takes 1.21 s,
     # by when they have ended; `early` refuses it all the same.
-    rows = [(0.0, 1, 30, 0)] * 20 + [(0.4, 1200, 30, 0)]
+    rows = [(0.0, 1, 30, 0)] * 19 + [(0.4, 1200, 30, 0)]
     given = {"prefills": 2, "decodes": 1}
     made = {v: fleet(v, **given) for v in VARIANTS}
     config = replace(made["predicted"].route[1], decode_seconds=0.9)

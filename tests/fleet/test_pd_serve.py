@@ -1,5 +1,7 @@
 """P/D-Serve: pools by scenario, no queue at prefill, ratio control; contiguous transfer."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from fleet_runs import columns, design, group, policy, run, split
@@ -75,7 +77,7 @@ def test_what_waits_too_long_at_the_router_is_refused():
     assert TOO_LATE in record.reasons
     begun = record.requests.reason < 0
     waited = record.requests.admitted[begun] - record.requests.arrival[begun]
-    assert waited.max() <= 0.06 * SECOND  # nobody was begun after its deadline, but for one step
+    assert waited.max() <= 0.08 * SECOND  # nobody was sent after its deadline; a step or two later
 
 
 def test_a_full_pool_does_not_hold_up_another():
@@ -102,12 +104,12 @@ def test_formula_of_the_ratio():
         PhaseTimes(4, 0, 32, 16.0)
 
 
-def shifting(seed=0):
-    """Little load at first, then long prompts (few tokens out) or long outputs."""
+def shifting(seed=0, gap=0.02):
+    """Little load at first, then ten times longer prompts at shorter gaps."""
     rng = np.random.default_rng(seed)
     rows, time = [], 0.0
     for i in range(700):
-        time += rng.exponential(0.05 if i < 200 else 0.02)
+        time += rng.exponential(0.05 if i < 200 else gap)
         rows.append((time, 60 if i < 200 else 600, 30 if i < 200 else 10, 0))
     return make(rows, classes=(SloClass("all"),))
 
@@ -142,10 +144,11 @@ def test_decode_gets_a_replica_when_prefills_share_falls():
 
 def test_changes_keep_their_distance_and_the_least():
     place = policy("place", "pd_serve", period_seconds=1.0, cool_down_seconds=4.0, least=2)
-    sim, record = run(shifting(), design(*split(2, 4), route="least_load", place=place))
+    made = design(*split(2, 4), route="least_load", place=place)
+    sim, record = run(shifting(gap=0.008), made)
     times = [one.time for one in record.fleet.events if one.what.startswith("role")]
     assert times
-    assert all(b - a >= 4 * SECOND for a, b in zip(times, times[1:], strict=False))
+    assert all(b - a >= 4 * SECOND for a, b in pairwise(times))
     left = [unit.role for unit in sim.units]
     assert min(left.count("prefill"), left.count("decode")) >= 2
 
@@ -179,4 +182,3 @@ def test_jumping_equals_stepping_with_roles_and_a_crash(route):
 def test_unknown_scenario_is_refused():
     with pytest.raises(UserError, match="did you mean 'tenant'"):
         policy("route", "pool_forward", scenario="tenants")
-    assert LIMITS.max_num_seqs == 8

@@ -1,6 +1,7 @@
 import shutil
 
 import pytest
+from fleet_records import real
 from report_records import queue
 
 from sojourn.report import compare_document, judge, summarise, write_html
@@ -105,3 +106,93 @@ def assert_sorting(page):
             )
         )
         assert keys == sorted(keys, reverse=direction == "descending")
+
+
+@pytest.fixture(scope="module")
+def fleet_file(tmp_path_factory):
+    runs = [
+        summarise(real(kind, traced=False, count=300, name=kind, load=load))
+        for load in (0.7, 1.1)
+        for kind in ("migrating", "split")
+    ]
+    verdict = judge(runs, stock="migrating")
+    document = compare_document(
+        runs, verdict, trace="t", model="m", gpu="g", seed=1, limits={}, capacity_rps=6.0
+    )
+    path = tmp_path_factory.mktemp("fleet") / "out.html"
+    write_html(path, document, runs, verdict)
+    return path
+
+
+def painted(page, canvas):
+    """Return a digest of a canvas, and how many of its pixels have a colour."""
+    return page.evaluate(
+        """(name) => {
+          const canvas = document.getElementById(name), { width, height } = canvas;
+          const often = { willReadFrequently: true };
+          const copy = new OffscreenCanvas(width, height).getContext("2d", often);
+          copy.drawImage(canvas, 0, 0);
+          const { data } = copy.getImageData(0, 0, width, height);
+          let sum = 0, seen = 0;
+          for (let at = 0; at < data.length; at += 4) {
+            if (data[at + 3]) seen++;
+            sum = (sum * 31 + data[at] + 7 * data[at + 1] + 13 * data[at + 2]) % 1000000007;
+          }
+          return [sum, seen / (data.length / 4)];
+        }""",
+        canvas,
+    )
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1_360, "light"), (390, "dark")])
+def test_fleet_in_chromium(browser, fleet_file, width, scheme):
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    heard, asked = [], []
+    page.on("console", lambda message: heard.append(message.text))
+    page.on("pageerror", lambda error: heard.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(fleet_file.as_uri())
+    page.wait_for_selector("#chart-running .main-svg")
+    assert page.locator("#fleet .at-load").inner_text() == "at load 1.1"
+    seen = [painted(page, "fleet-lanes")]
+    assert seen[0][1] > 0.3, "the picture is empty"
+    for name in ("Waiting", "Seated", "Busy", "Migrations", "split"):
+        page.locator("#fleet button", has_text=name).click()
+        seen.append(painted(page, "fleet-lanes"))
+    assert len({digest for digest, _ in seen}) == len(seen), "a button changes nothing"
+    assert page.locator("#fleet-runs button[aria-pressed=true]").inner_text() == "split"
+    assert "hand-overs" in page.locator("#fleet-facts").inner_text()
+    assert "lost" in page.locator("#fleet-key").inner_text()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+    top = page.locator("#fleet-top")
+    top.scroll_into_view_if_needed()
+    box = top.bounding_box()
+    page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + box["height"] - 60)
+    assert "replicas up" in page.locator("#fleet-tip").inner_text()
+    assert "spent so far" in page.locator("#fleet-tip").inner_text()
+    assert_zoom_and_play(page, box)
+    page.select_option("#load", "0")
+    assert page.locator("#fleet-runs button[aria-pressed=true]").inner_text() == "split"
+    assert not heard
+    assert asked == [fleet_file.as_uri()]
+    page.close()
+
+
+def assert_zoom_and_play(page, box):
+    before = painted(page, "fleet-lanes")
+    page.mouse.move(box["x"] + 0.4 * box["width"], box["y"] + 60)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.6 * box["width"], box["y"] + 60)
+    page.mouse.up()
+    assert painted(page, "fleet-lanes") != before
+    page.locator("#fleet-reset").click()
+    assert painted(page, "fleet-lanes") == before
+    assert not page.locator("#fleet-reset").is_visible()
+    page.locator("#fleet-play").click()
+    page.wait_for_function("document.getElementById('fleet-play').textContent.includes('Stop')")
+    still = painted(page, "fleet-top")
+    page.wait_for_timeout(300)
+    assert painted(page, "fleet-top") != still, "nothing moves"
+    page.locator("#fleet-play").click()
+    assert "Play" in page.locator("#fleet-play").inner_text()

@@ -11,8 +11,10 @@ import pytest
 from sojourn.decide.clock import SECOND
 from sojourn.errors import UserError
 from sojourn.fleet.design import CRASH, SPOT, Fault, Link
+from sojourn.report import summarise
 from sojourn.steplog.read import read_steplog
 from sojourn.steplog.write import METADATA, Source, write_steplog
+from tests.cli.command_line import run as command
 from tests.fleet.fleet_runs import design, run, split
 from tests.sim.sim_workloads import make
 
@@ -77,3 +79,19 @@ def test_what_the_metadata_say_of_a_fleet_is_checked(record, tmp_path):
     pq.write_table(table.replace_schema_metadata(metadata), path)
     with pytest.raises(UserError, match="is a damaged step log"):
         read_steplog(path)
+
+
+def test_the_report_of_a_recorded_fleet_is_that_of_the_run(record, tmp_path, capsys):
+    write_steplog(tmp_path / "fleet.parquet", record, SOURCE)
+    names = {"--json": "r.json", "--html": "r.html", "--timeline": "t.json"}
+    files = [word for flag, name in names.items() for word in (flag, tmp_path / name)]
+    done = command(capsys, "report", tmp_path / "fleet.parquet", *files)
+    assert (done.code, done.err) == (0, "")
+    row = json.loads((tmp_path / "r.json").read_text())["results"][0]
+    assert row["fleet"] == summarise(record).to_json()["fleet"]
+    assert row["fleet"]["dollars"] > 0
+    assert "Moves and losses" in done.out
+    assert "requests on replicas that were lost: " in done.out
+    assert 'id="fleet-lanes"' in (tmp_path / "r.html").read_text()
+    events = json.loads((tmp_path / "t.json").read_text())["traceEvents"]
+    assert {"s", "f", "b", "e"} <= {event["ph"] for event in events}

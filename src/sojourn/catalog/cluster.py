@@ -45,9 +45,9 @@ def gpu_price(gpu: str, market: str = ON_DEMAND) -> float | None:
     return price if market == ON_DEMAND else price * (1 - row["spot_saving"]["share"])
 
 
-def price_sources() -> Mapping[str, str]:
-    """Return where prices on demand and savings on spot come from."""
-    sources: Mapping[str, str] = _table("prices.toml")["sources"]
+def price_sources(gpu: str) -> Mapping[str, str]:
+    """Return where a GPU's price on demand and its saving on spot come from."""
+    sources: Mapping[str, str] = _table("prices.toml").get(gpu, {}).get("sources", {})
     return sources
 
 
@@ -96,14 +96,11 @@ def start_seconds(weights_bytes: int) -> float:
 
     Measured times, in proportion to the bytes of the weights; `load_times.toml` says of what.
     """
-    trials = _table("load_times.toml")["trials"]
-    seconds: float = sum(one["load_seconds"] + one["first_answer_seconds"] for one in trials)
-    return weights_bytes * seconds / sum(load_model(one["model"]).weights_bytes for one in trials)
-
-
-def start_source() -> str:
-    """Return where the times of `start_seconds` come from."""
-    return str(_table("load_times.toml")["source"])
+    trials = _table("load_times.toml")
+    seconds: float = sum(
+        one["load_seconds"] + one["first_answer_seconds"] for one in trials.values()
+    )
+    return weights_bytes * seconds / sum(load_model(name).weights_bytes for name in trials)
 
 
 @cache

@@ -54,14 +54,18 @@ def catalog(
 
 
 def describe(row: Model | Gpu) -> dict[str, Any]:
-    """Return a row as JSON values; of a model also what follows from its facts."""
+    """Return a row as JSON values: of a model also what follows from its facts, of a GPU prices."""
     from sojourn.catalog import Model
+    from sojourn.catalog.cluster import MARKETS, gpu_price, price_sources
 
     facts = asdict(row)
     if isinstance(row, Model):
         derived = ("parameters", "weights_bytes")
         facts |= {key: getattr(row, key) for key in derived}
         facts["kv_token_bytes"] = row.kv_token_bytes()
+        return facts
+    facts["dollars_per_hour"] = {market: gpu_price(row.name, market) for market in MARKETS}
+    facts["sources"] = {**row.sources, **price_sources(row.name)}
     return facts
 
 
@@ -80,6 +84,8 @@ def _print_page(facts: dict[str, Any]) -> None:
     typer.echo(facts.pop("name"))
     for key, value in facts.items():
         plain = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+        if isinstance(value, dict):
+            plain = ", ".join(f"{name} {one}" for name, one in value.items())
         typer.echo(f"  {key} = {plain}")
     typer.echo("Sources:")
     for key, text in sources.items():

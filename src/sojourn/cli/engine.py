@@ -83,11 +83,14 @@ def resolve_engine(flags: EngineFlags, recipes: Sequence[str] = ()) -> Engine:
     from sojourn.catalog import load_gpu, load_model
     from sojourn.decide.limits import EngineLimits
     from sojourn.errors import unknown
+    from sojourn.policies.tables import SLOTS
     from sojourn.recipes.hosts import HOSTS
     from sojourn.sim.study import Fleet
 
     if flags.host not in HOSTS:
         raise unknown("host", flags.host, HOSTS)
+    if flags.route is not None and flags.route not in SLOTS["route"]:
+        raise unknown("router in --route", flags.route, SLOTS["route"])
     for name in RANGES:
         if hasattr(flags, name):
             check_range(name, getattr(flags, name))

@@ -212,6 +212,7 @@ def load_recipes(
         UserError: For an unknown recipe, parameter or value.
     """
     from sojourn.recipes import load_recipe
+    from sojourn.recipes.load import all_filled
     from sojourn.recipes.parameters import overridden, parse_parameters
 
     recipes = [load_recipe(name, host) for name in names]
@@ -220,8 +221,7 @@ def load_recipes(
         recipes = [recipe.routed(route) for recipe in recipes]
     if not params:
         return recipes
-    filled = [*((recipe.name, recipe.filled) for recipe in recipes), *others]
-    overrides = parse_parameters(params, filled)
+    overrides = parse_parameters(params, [*all_filled(recipes), *others])
     made = [load_recipe(name, host, overrides) for name in names]
     return [
         replace(one, fleet=overridden(before.fleet, overrides))
@@ -300,7 +300,8 @@ def note_routers(experiment: Experiment, recipes: Sequence[Recipe]) -> None:
         if not fleet.is_alone(recipe)
     ]
     if routers:
-        experiment.limits["route"] = ", ".join(dict.fromkeys(routers))
+        named = list(dict.fromkeys(routers))
+        experiment.limits["route"] = named[0] if len(named) == 1 else named
 
 
 def measure_capacity(experiment: Experiment, stock: Recipe) -> Capacity:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sojourn.cli.engine import Engine, EngineFlags, resolve_engine
@@ -56,10 +57,11 @@ def resolve(
     """
     if not plans:
         return resolve_engine(flags, names)
+    from sojourn.recipes.load import all_filled
     from sojourn.recipes.parameters import overridden, parse_parameters
 
-    filled = [*((one.name, one.filled) for one in recipes), *((p.name, p.slots) for p in plans)]
-    overrides = parse_parameters(params, filled)
+    own = [(plan.name, plan.slots) for plan in plans]
+    overrides = parse_parameters(params, [*all_filled(recipes), *own])
     fleets: list[Fleet] = []
     engines: list[Engine] = []
     described = []
@@ -150,7 +152,7 @@ def _fleet(plan: FleetPlan, engines: Sequence[Engine], host: str) -> Fleet:
         default_link=engines[0].fleets[0].hardware.link,
         report_period=from_seconds(plan.period_seconds),
         report_age=from_seconds(plan.age_seconds),
-        faults=tuple(_fault(fault) for fault in plan.faults),
+        faults=(*map(_fault, plan.faults), *_spot_losses(plan)),
         lost=plan.policy,
         attempts=plan.attempts,
         most_stages=plan.most_stages,
@@ -258,6 +260,35 @@ def _fault(fault: FaultPlan) -> Fault:
     )
 
 
+def _spot_losses(plan: FleetPlan) -> tuple[Fault, ...]:
+    """Return the losses of the log that a fleet suffers; none without one."""
+    from sojourn.sim.fleet.spot import (
+        NOTICE_SECONDS,
+        bundled_spot_log,
+        read_spot_log,
+        spot_faults,
+    )
+
+    log = plan.spot_log
+    if log is None:
+        return ()
+    try:
+        changes = (
+            bundled_spot_log(log.name)
+            if log.file is None
+            else read_spot_log(Path(log.file), log.name)
+        )
+    except UserError as error:
+        raise UserError(f"{plan.origin}: spot_log: {error}") from None
+    return spot_faults(
+        changes,
+        group=log.group or "",
+        notice_seconds=NOTICE_SECONDS if log.notice_seconds is None else log.notice_seconds,
+        start_seconds=log.start_seconds,
+        speed=log.speed,
+    )
+
+
 def _alike(engines: Sequence[Engine]) -> dict[str, Any]:
     """Return the limits that all replicas share; the fleets say the others."""
     first = engines[0].limits
@@ -271,18 +302,18 @@ def _alike(engines: Sequence[Engine]) -> dict[str, Any]:
 def _notices(plans: Sequence[FleetPlan], engines: Sequence[Engine]) -> tuple[str, ...]:
     """Return what was changed or ignored; what holds for all replicas once."""
     groups = [(plan, group) for plan in plans for group in plan.groups]
-    found: dict[str, None] = {}
+    found: dict[str, list[str]] = {}
     for (plan, group), engine in zip(groups, engines, strict=True):
-        for notice in engine.notices:
-            common = all(notice in one.notices for one in engines)
-            found[notice if common else f"{plan.name}, replicas {group.name!r}: {notice}"] = None
-        unknown = group.price_per_hour is None and not engine.fleets[0].hardware.dollars_per_hour
-        if unknown:
-            found[
-                f"{plan.name}, replicas {group.name!r}: the catalogue has no price for "
-                f"{engine.gpu}, so they cost nothing; give price_per_hour"
-            ] = None
-    return tuple(found)
+        hardware = engine.fleets[0].hardware
+        said = list(engine.notices)
+        if group.price_per_hour is None and not hardware.dollars_per_hour:
+            said.append(f"the catalogue has no price for {engine.gpu}: give price_per_hour")
+        for notice in said:
+            found.setdefault(notice, []).append(f"{plan.name} {group.name}")
+    return tuple(
+        notice if len(where) == len(groups) else f"{notice} ({', '.join(where)})"
+        for notice, where in found.items()
+    )
 
 
 def _describe(plan: FleetPlan, fleet: Fleet) -> dict[str, Any]:
@@ -304,6 +335,8 @@ def _describe(plan: FleetPlan, fleet: Fleet) -> dict[str, Any]:
         "most_stages": design.most_stages,
         "last_blocks": design.last_blocks,
         "faults": [_describe_fault(fault) for fault in plan.faults],
+        "spot_log": None if plan.spot_log is None else asdict(plan.spot_log),
+        "spot_losses": len(design.faults) - len(plan.faults),
         "slots": {slot: getattr(design, slot)[0] for slot in fleet.own},
     }
 
@@ -344,6 +377,4 @@ def _describe_link(pair: tuple[str, str] | None, link: Link) -> dict[str, Any]:
 
 
 def _describe_fault(fault: FaultPlan) -> Mapping[str, Any]:
-    from dataclasses import asdict
-
     return {key: value for key, value in asdict(fault).items() if value is not None}

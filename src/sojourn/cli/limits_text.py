@@ -39,6 +39,8 @@ def _fleet(fleet: Mapping[str, Any]) -> str:
             f"reports every {fleet['report_period_seconds']:g} s, "
             f"{fleet['report_age_seconds']:g} s old"
         )
+    if fleet["spot_losses"]:
+        parts.append(f"{fleet['spot_losses']} spot losses of {fleet['spot_log']['name']}")
     if fleet["faults"]:
         parts.append(
             f"{_several('fault', fleet['faults'])}, requests of lost replicas: {fleet['lost']}"

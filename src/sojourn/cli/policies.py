@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from sojourn.cli import completion
 from sojourn.cli.streams import console
 
 LINES: Final = ("Source", "Reads", "Memory", "Needs", "Deviations", "Fails when")
@@ -48,6 +49,15 @@ class PolicyPage:
     deployable: bool
     parameters: tuple[Parameter, ...]
 
+    @property
+    def runs_as(self) -> str:
+        """Where it can run, in a few words."""
+        from sojourn.policies.tables import FLEET_SLOTS
+
+        if not self.deployable:
+            return "simulator only"
+        return "deployable in a router" if self.slot in FLEET_SLOTS else "deployable"
+
     def to_json(self) -> dict[str, Any]:
         """Return the page as JSON values."""
         return {
@@ -56,6 +66,7 @@ class PolicyPage:
             "summary": self.summary,
             **self.lines,
             "deployable": self.deployable,
+            "runs_as": self.runs_as,
             "parameters": [
                 {
                     "name": one.name,
@@ -74,6 +85,7 @@ Try:
   sojourn policies
   sojourn policies skip_join_mlfq
   sojourn policies --slot order --json
+  sojourn policies --slot route
 """
 
 
@@ -82,7 +94,14 @@ def policies(
         str | None,
         typer.Argument(help="A policy, or slot.policy, for its full page.", show_default=False),
     ] = None,
-    slot: Annotated[str | None, typer.Option("--slot", help="Only the policies of a slot.")] = None,
+    slot: Annotated[
+        str | None,
+        typer.Option(
+            "--slot",
+            help="Only the policies of a slot; route, place and scale are above the replicas.",
+            autocompletion=completion.slots,
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show the policies, or all that one says of itself."""
@@ -140,15 +159,19 @@ def parse_header(docstring: str) -> tuple[str, dict[str, str]]:
 
 
 def parse_attributes(docstring: str) -> dict[str, str]:
-    """Return the meanings that the `Attributes:` section of a docstring gives, by name."""
+    """Return the meanings that the `Attributes:` section of a docstring gives, by name.
+
+    A line may be about several names, separated by commas.
+    """
     found: dict[str, str] = {}
-    latest = ""
+    latest: list[str] = []
     for line in cleandoc(docstring).partition("Attributes:")[2].splitlines():
         if line.startswith("        "):
-            found[latest] = f"{found[latest]} {line.strip()}"
+            found |= {name: f"{found[name]} {line.strip()}" for name in latest}
         elif line.startswith("    "):
-            latest, _, meaning = line.strip().partition(":")
-            found[latest] = meaning.strip()
+            names, _, meaning = line.strip().partition(":")
+            latest = names.split(", ")
+            found |= dict.fromkeys(latest, meaning.strip())
     return found
 
 
@@ -176,7 +199,7 @@ def _named(pages: list[PolicyPage], name: str) -> list[PolicyPage]:
 
 
 def _print_page(page: PolicyPage) -> None:
-    runs = "deployable on stock vLLM" if page.deployable else "simulator only"
+    runs = page.runs_as if page.runs_as != "deployable" else "deployable on stock vLLM"
     typer.echo(f"{page.slot}.{page.name} ({runs})")
     typer.echo(fill(page.summary, 96))
     for line in LINES:
@@ -209,7 +232,7 @@ def _print_table(pages: list[PolicyPage]) -> None:
         cells = (
             "" if page.slot == latest else page.slot,
             page.name,
-            "deployable" if page.deployable else "simulator only",
+            page.runs_as,
             page.summary,
         )
         table.add_row(*(Text(cell) for cell in cells), style=None if page.deployable else "dim")

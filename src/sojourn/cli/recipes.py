@@ -21,6 +21,7 @@ Try:
   sojourn recipes
   sojourn recipes fastserve
   sojourn recipes fastserve --host ideal --json
+  sojourn recipes distserve
 """
 
 
@@ -43,7 +44,12 @@ def recipes(
     ] = "vllm",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show the recipes, or all parameters of one."""
+    """Show the recipes, or all parameters of one.
+
+    Recipes for fleets also decide which replica gets a request, whether requests move between
+    replicas, and how many there are; they take --replicas or --fleet. Inside each replica the
+    slots that they do not name are those of vllm.
+    """
     from sojourn.recipes import load_recipe
 
     found = _all(host) if name is None else [load_recipe(name, host)]
@@ -59,13 +65,13 @@ def recipes(
 def _all(host: str) -> list[Recipe]:
     """Return every recipe that comes with Sojourn; those beyond the host as the ideal one runs."""
     from sojourn.errors import UserError, unknown
-    from sojourn.recipes import load_recipe, recipe_names
+    from sojourn.recipes import fleet_recipe_names, load_recipe, recipe_names
     from sojourn.recipes.hosts import HOSTS
 
     if host not in HOSTS:
         raise unknown("host", host, HOSTS)
     found = []
-    for name in recipe_names():
+    for name in (*recipe_names(), *fleet_recipe_names()):
         try:
             found.append(load_recipe(name, host))
         except UserError:
@@ -80,6 +86,7 @@ def describe(recipe: Recipe) -> dict[str, Any]:
         "title": recipe.title,
         "kind": recipe.kind,
         "deployable": recipe.deployable,
+        "runs_as": recipe.runs_as,
         "summary": recipe.summary,
         "source": recipe.source,
         "needs": sorted(need.value for need in recipe.needs),
@@ -89,8 +96,11 @@ def describe(recipe: Recipe) -> dict[str, Any]:
 
 
 def _print_page(recipe: Recipe, host: str) -> None:
-    runs = "deployable on stock vLLM" if recipe.deployable else "simulator only"
-    typer.echo(f"{recipe.name}: {recipe.title} ({recipe.kind}, {runs})")
+    typer.echo(f"{recipe.name}: {recipe.title} ({recipe.kind}, {_runs(recipe)})")
+    if recipe.fleet and recipe.deployable:
+        typer.echo(
+            "Each replica is stock vLLM; the router in front of them is not part of Sojourn yet."
+        )
     typer.echo(fill(recipe.summary, 96))
     typer.echo(fill(f"Source: {recipe.source}", 96, subsequent_indent="  "))
     needs = sorted(need.value for need in recipe.needs)
@@ -99,7 +109,20 @@ def _print_page(recipe: Recipe, host: str) -> None:
     if recipe.decision_seconds:
         typer.echo(f"Deciding adds {recipe.decision_seconds * 1e6:g} us to each step")
     typer.echo(f"\nSlots on host {host}:")
-    for slot, parameters in recipe.parameters().items():
+    parameters = recipe.parameters()
+    _print_slots({slot: parameters[slot] for slot in recipe.slots})
+    if recipe.fleet:
+        typer.echo("\nAbove the replicas:")
+        _print_slots({slot: parameters[slot] for slot in recipe.fleet})
+
+
+def _runs(recipe: Recipe) -> str:
+    """Return where a recipe runs, in full."""
+    return "deployable on stock vLLM" if recipe.runs_as == "deployable" else recipe.runs_as
+
+
+def _print_slots(slots: dict[str, dict[str, Any]]) -> None:
+    for slot, parameters in slots.items():
         typer.echo(f"  {slot} = {parameters['policy']}")
         for name, value in parameters.items():
             if name != "policy":
@@ -113,17 +136,25 @@ def _print_table(found: list[Recipe]) -> None:
 
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for heading in ("recipe", "kind", "runs as", "title and source", "slots"):
-        wide = heading in ("title and source", "slots")
+        wide = heading in ("runs as", "title and source", "slots")
         table.add_column(heading, overflow="fold", no_wrap=not wide)
+    above = False
     for recipe in found:
-        filled = ", ".join(f"{slot} {policy}" for slot, (policy, _) in recipe.slots.items())
+        if recipe.fleet and not above:
+            table.add_section()
+        above = bool(recipe.fleet)
+        # Of a recipe for fleets, what it decides about fleets.
+        slots = recipe.fleet or recipe.slots
         cells = (
             recipe.name,
             recipe.kind,
-            "deployable" if recipe.deployable else "simulator only",
+            recipe.runs_as,
             f"{recipe.title}: {recipe.source}",
-            filled,
+            ", ".join(f"{slot} {policy}" for slot, (policy, _) in slots.items()),
         )
         table.add_row(*(Text(cell) for cell in cells), style=None if recipe.deployable else "dim")
     console().print(table)
-    typer.echo("\n`sojourn recipes NAME` prints a recipe's parameters and what it needs.")
+    typer.echo(
+        "\nThe second part is for fleets (--replicas or --fleet). `sojourn recipes NAME` prints a "
+        "recipe's parameters and what it needs."
+    )

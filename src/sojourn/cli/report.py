@@ -185,6 +185,7 @@ def differences_of(record: RunRecord) -> dict[str, int]:
 def _verdict(run: RunSummary, record: RunRecord, burst: str | None) -> Verdict:
     """Return what stands where comparisons have a verdict: what the run achieved."""
     from sojourn.report import LoadVerdict, Verdict
+    from sojourn.report.fleet_figures import fleet_lines
     from sojourn.report.reasons import what_it_missed
     from sojourn.report.standing import is_adequate, met_share, rated
     from sojourn.report.units import count, share
@@ -202,7 +203,7 @@ def _verdict(run: RunSummary, record: RunRecord, burst: str | None) -> Verdict:
         difference=False,
         paired_gain=None,
         headline=f"goodput {rated(run)} req/s." if row.requests else "nothing was served.",
-        why=f"why: {missed}",
+        why="\n".join([f"why: {missed}", *fleet_lines([run])]),
         recipes={row.recipe: missed},
         adequate=is_adequate(run),
     )

@@ -185,10 +185,11 @@ class BlockPool:
     def land(self, request: Request, tokens: int) -> bool:
         """Take the blocks of `tokens` tokens whose KV comes from another replica, if they are free.
 
-        One block is left over, so that the request can go on.
+        One block is left over, so that the request can go on; if it fills the whole cache, its
+        last block has room for that.
         """
         blocks = self.blocks_at(request, tokens)
-        if blocks + 1 > self.free:
+        if blocks >= self.free and not blocks == self.free == self.total:
             return False
         self.take(blocks)
         self.landed[request.id] = (request, tokens)

@@ -71,6 +71,7 @@ class ReplicaView(Protocol):
         status: `starting`, `up`, `draining` or `down`.
         load: Its last report.
         open: Requests sent to it that have not ended; counted by the router itself, never stale.
+        urgent: Those whose client gave a priority below 0.
         departing, arriving: Live migrations under way from it and to it.
         prompt_tokens: Prompt tokens of those that have given no token yet.
         open_tokens: Prompt tokens of all of them.
@@ -91,6 +92,8 @@ class ReplicaView(Protocol):
     def load(self) -> Load: ...
     @property
     def open(self) -> int: ...
+    @property
+    def urgent(self) -> int: ...
     @property
     def departing(self) -> int: ...
     @property

@@ -19,7 +19,10 @@ from sojourn.recipes.fleet_tables import checked, one_table, pair, table_list, t
 from sojourn.recipes.load import fleet_slots
 from sojourn.recipes.parameters import Filled
 
-TABLES: Final = ("replicas", "links", "reports", "lost", "migration", "faults", *FLEET_SLOTS)
+TABLES: Final = (
+    *("replicas", "links", "reports", "lost", "migration", "faults", "spot_log"),
+    *FLEET_SLOTS,
+)
 UNBOUNDED: Final = 1_000_000
 
 
@@ -98,13 +101,34 @@ class FaultPlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SpotLogPlan:
+    """Recorded spot interruptions that the fleet suffers; see `sim.fleet.spot.spot_faults`.
+
+    Attributes:
+        name: A bundled log, or one in `file`.
+        file: A CSV file of logs; None for the bundled ones.
+        group: Whose replicas are hit; None for all.
+        notice_seconds: How long before a loss it is announced; None for AWS's.
+        start_seconds: Moment of the log at which the run begins.
+        speed: How many times as fast as in the log everything happens.
+    """
+
+    name: str
+    file: str | None = None
+    group: str | None = None
+    notice_seconds: float | None = None
+    start_seconds: float = 0.0
+    speed: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FleetPlan:
     """A fleet file, read and checked.
 
     Attributes:
         name: Name of the fleet.
         origin: The file.
-        groups, links, faults: See the plans.
+        groups, links, faults, spot_log: See the plans.
         period_seconds, age_seconds: Of load reports; see `fleet.design.Design`.
         policy: What becomes of requests on a lost replica.
         attempts: How often a request may be lost before it fails.
@@ -117,6 +141,7 @@ class FleetPlan:
     groups: tuple[GroupPlan, ...]
     links: tuple[LinkPlan, ...] = ()
     faults: tuple[FaultPlan, ...] = ()
+    spot_log: SpotLogPlan | None = None
     period_seconds: float = 0.0
     age_seconds: float = 0.0
     policy: str = RESUME
@@ -173,6 +198,7 @@ def load_fleet(path: str | Path) -> FleetPlan:
         groups=groups,
         links=_links(document, names, origin),
         faults=_faults(document, groups, origin),
+        spot_log=_spot_log(document, names, origin),
         slots=fleet_slots(
             {slot: document[slot] for slot in FLEET_SLOTS if slot in document}, origin
         ),
@@ -268,6 +294,18 @@ def _faults(
             raise UserError(f"{where}: factor must be given, above 1: how much longer steps take")
         found.append(FaultPlan(between=between, **given))
     return tuple(found)
+
+
+def _spot_log(document: Mapping[str, Any], names: Sequence[str], origin: str) -> SpotLogPlan | None:
+    if "spot_log" not in document:
+        return None
+    found = one_table(document, "spot_log", origin)
+    given = checked(found, _kinds(SpotLogPlan), origin, "spot_log")
+    if "name" not in given:
+        raise UserError(f"{origin}: spot_log.name is missing; name the log, such as aws_g4dn")
+    if given.get("group", names[0]) not in names:
+        raise unknown(f"group in {origin}: spot_log", given["group"], names)
+    return SpotLogPlan(**given)
 
 
 def _check_victim(

@@ -27,6 +27,7 @@ RANGES: Final[Mapping[str, tuple[float, float]]] = {
     "last_blocks": (0, 10**9),
     "replica": (0, 100_000),
     "factor": (1, 1000),
+    "speed": (1e-6, 1e6),
 }
 """The least and the most that each number may be; a key in seconds what fits the clock."""
 WORDS: Final = {"str": "a text", "int": "a whole number", "float": "a number"}

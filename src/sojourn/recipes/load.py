@@ -49,9 +49,11 @@ class Roles:
 
     Attributes:
         prefill_share: Part of the replicas that compute prompts only; the others decode only.
+        prefill_recipe: Recipe inside those that compute prompts; empty for this one.
     """
 
     prefill_share: float = 0.5
+    prefill_recipe: str = ""
 
     def __post_init__(self) -> None:
         """Refuse a split that leaves nothing of one kind."""
@@ -75,6 +77,7 @@ class Recipe:
         slots: Policy name and its configuration, by slot of a replica.
         fleet: The same of the slots above the replicas that it fills itself; `roles` among them
             if it splits the replicas.
+        prefill: Recipe of the replicas that compute prompts only; None for this one.
         decision_seconds: Time that deciding adds to a step beyond stock's, charged in simulation.
         max_num_seqs, max_num_batched_tokens: Limits of its own, in place of the engine's.
     """
@@ -86,6 +89,7 @@ class Recipe:
     kind: str
     slots: Filled
     fleet: Filled = field(default_factory=dict)
+    prefill: Recipe | None = None
     decision_seconds: float = 0.0
     max_num_seqs: int | None = None
     max_num_batched_tokens: int | None = None
@@ -94,7 +98,7 @@ class Recipe:
     def needs(self) -> frozenset[Need]:
         """What its policies need of a host, and of a fleet."""
         filled = {**self.slots, **self.fleet}
-        return frozenset().union(
+        return (self.prefill.needs if self.prefill else frozenset()).union(
             *(SLOTS[slot][name][1].needs for slot, (name, _) in filled.items() if slot in SLOTS)
         )
 
@@ -205,6 +209,8 @@ def load_recipe(
         slots=overridden(recipe.slots, overrides),
         fleet=overridden(recipe.fleet, overrides),
     )
+    if ROLES in recipe.fleet and recipe.fleet[ROLES][1].prefill_recipe:
+        recipe = replace(recipe, prefill=_of_prefill(recipe, host, overrides))
     check(recipe.name, recipe.needs - FLEET, host, _runnable(host))
     _check_together(recipe)
     if at:
@@ -212,6 +218,17 @@ def load_recipe(
         short = f"{short}@{seats}x{tokens}"
         recipe = replace(recipe, name=short, max_num_seqs=seats, max_num_batched_tokens=tokens)
     return recipe
+
+
+def _of_prefill(recipe: Recipe, host: str, overrides: tuple[tuple[str, str, str], ...]) -> Recipe:
+    """Return the recipe of the replicas that compute prompts."""
+    found = load_recipe(recipe.fleet[ROLES][1].prefill_recipe, host, overrides)
+    if found.fleet:
+        raise UserError(
+            f"recipe {recipe.name!r}: roles.prefill_recipe is {found.name!r}, which decides about "
+            "fleets; name a recipe for one engine"
+        )
+    return found
 
 
 def _check_together(recipe: Recipe) -> None:
@@ -362,4 +379,10 @@ def parse_overrides(
     Raises:
         UserError: For a malformed text, an unknown slot or a parameter that no recipe has.
     """
-    return parse_parameters(texts, [(recipe.name, recipe.filled) for recipe in recipes])
+    return parse_parameters(texts, all_filled(recipes))
+
+
+def all_filled(recipes: Iterable[Recipe]) -> list[tuple[str, Filled]]:
+    """Return the slots of recipes, those of their prefill replicas too, each with a name."""
+    both = [one for recipe in recipes for one in (recipe, recipe.prefill) if one is not None]
+    return [(one.name, one.filled) for one in both]

@@ -44,16 +44,19 @@ class Figure:
         return None if row.fleet is None else self.value(row.fleet)
 
 
-FIGURES: Final = (
+COST: Final = (
     Figure("replicas", lambda fleet: fleet.replicas, units.count),
     Figure("GPU\nhours", lambda fleet: fleet.gpu_hours, units.rate),
     Figure("cost", lambda fleet: fleet.dollars, units.dollars),
     Figure("per M\ntokens", lambda fleet: fleet.dollars_per_million_output_tokens, units.dollars),
     Figure("per 1k\nmet", thousand_met, units.dollars),
+    Figure("im-\nbalance", lambda fleet: fleet.imbalance, units.rate),
+)
+MOVES: Final = (
     Figure("hand-\novers", lambda fleet: fleet.done(HANDOVER), units.count),
     Figure("migra-\ntions", lambda fleet: fleet.done(MIGRATION), units.count),
     Figure(
-        "moves\ngiven up",
+        "given\nup",
         lambda fleet: sum(fleet.given_up(kind) for kind in fleet.moves),
         units.count,
     ),
@@ -63,13 +66,14 @@ FIGURES: Final = (
     Figure("lost", lambda fleet: fleet.lost_requests, units.count),
     Figure("resumed", lambda fleet: fleet.resumed, units.count),
     Figure("failed", lambda fleet: sum(fleet.failed.values()), units.count),
-    Figure("im-\nbalance", lambda fleet: fleet.imbalance, units.rate),
 )
+FIGURES: Final = {"Fleet": COST, "Moves and losses": MOVES}
+"""The figures of each table; together they have to fit its width."""
 
 
-def figures(rows: Sequence[Row]) -> list[Figure]:
-    """Return the figures that tell something of some run; none where no run has a fleet."""
-    return [one for one in FIGURES if any(one.key(row) for row in rows)]
+def figures(rows: Sequence[Row], title: str) -> list[Figure]:
+    """Return a table's figures that tell something of some run; none where no run has a fleet."""
+    return [one for one in FIGURES[title] if any(one.key(row) for row in rows)]
 
 
 def fleet_lines(ranked: Sequence[RunSummary]) -> list[str]:

@@ -99,7 +99,8 @@ def _thin(values: FloatArray, thinning: int) -> FloatArray:
     known = np.isfinite(parts)
     counts = known.sum(axis=2)
     totals = np.where(known, parts, 0.0).sum(axis=2)
-    return np.divide(totals, counts, out=np.full(counts.shape, np.nan), where=counts > 0)
+    means = np.full(counts.shape, np.nan)
+    return np.asarray(np.divide(totals, counts, out=means, where=counts > 0))
 
 
 def _short(values: FloatArray) -> list[float]:

@@ -7,7 +7,7 @@ from html import escape
 from typing import Final, TypeAlias
 
 from sojourn.report import units
-from sojourn.report.fleet_figures import Figure, figures
+from sojourn.report.fleet_figures import FIGURES, Figure, figures
 from sojourn.report.metrics import Row
 from sojourn.report.numbers import Spread
 from sojourn.report.summary import TENANT_ROWS_MAX, GroupRow, RunSummary
@@ -23,7 +23,8 @@ _SPREAD_HEADS: Final = ("mean", "p50", "p90", "p99")
 def results(rows: Sequence[Row]) -> str:
     """Return the table of all runs, with a row of groups above the headings."""
     classes = list(dict.fromkeys(name for row in rows for name in row.slo_attainment))
-    fleet = figures(rows)
+    titles = {title: figures(rows, title) for title in FIGURES}
+    fleet = [one for some in titles.values() for one in some]
     groups: list[tuple[str, tuple[str, ...]]] = [
         ("", ("recipe", units.load_heading([row.load for row in rows]), "runs as")),
         ("goodput, req/s", ("mean", "95 %")),
@@ -38,7 +39,7 @@ def results(rows: Sequence[Row]) -> str:
             ("output tok/s", "KV use", "prefix hits", "preemptions", "recomputed", "idle"),
         ),
         ("tenants", ("largest gap",)),
-        ("fleet", tuple(_flat(one.heading) for one in fleet)),
+        *((t.lower(), tuple(_flat(one.heading) for one in some)) for t, some in titles.items()),
     ]
     body = "".join(
         _row(_result(row, classes, fleet), "" if row.deployable else "simulated") for row in rows

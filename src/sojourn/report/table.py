@@ -10,7 +10,7 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Final, Literal
 
 from sojourn.report import units
-from sojourn.report.fleet_figures import figures
+from sojourn.report.fleet_figures import FIGURES, figures
 from sojourn.report.metrics import Row
 from sojourn.report.numbers import Spread
 from sojourn.report.summary import RunSummary
@@ -105,9 +105,10 @@ def tables(rows: Sequence[Row]) -> Iterator[Table]:
     yield _table("Goodput and SLOs", rows, _goodput_columns(rows))
     yield _table("Latency", rows, _latency_columns(rows), apart=0)
     yield _table("Engine", rows, _engine_columns(rows), apart=0)
-    fleets = [Column(one.heading, one.cell) for one in figures(rows)]
-    if fleets:
-        yield _table("Fleet", rows, fleets, apart=0)
+    for title in FIGURES:
+        columns = [Column(one.heading, one.cell) for one in figures(rows, title)]
+        if columns:
+            yield _table(title, rows, columns)
 
 
 def _table(title: str, rows: Sequence[Row], columns: Sequence[Column], apart: int = 1) -> Table:

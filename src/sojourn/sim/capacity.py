@@ -4,13 +4,13 @@ A *pass* is the workload once, or so many times over that it has `REQUESTS_PER_S
 each seat (fewer would all find a seat and never wait) and `REQUESTS_MIN` in all. The workload is
 repeated cyclically, each copy shifted by its span and one mean gap, its sessions and prompts
 distinct from those before. Two passes run at a scaled rate. The queue grows if at the end of the
-second more requests wait for their first seat than at the end of the first, by more than 1 % of
-the pass's arrivals, at least `GROWTH_MIN`. (A turn that follows another is no arrival here: a
-session has at most one request in the queue. Where prompts and answers are computed on separate
-replicas, those that wait between the two count as well.) If no more than that wait after the first pass, the
-second would begin as the first did, and is not run. The search starts at the throughput of one
-pass sent at once and narrows to 1 %. Sessions so few that all their requests find seats and
-blocks never queue, at any rate: their capacity cannot be measured.
+second more requests wait for their first seat than at the end of the first, by more than 1 % of the
+pass's arrivals, at least `GROWTH_MIN`. (A turn that follows another is no arrival here: a session
+has at most one request in the queue. Where prompts and answers are computed on separate replicas,
+those that wait between the two count as well.) If no more than that wait after the first pass, the
+second would begin as the first did, and is not run. The search starts at the throughput of one pass
+sent at once and narrows to 1 %. Sessions so few that all their requests find seats and blocks never
+queue, at any rate: their capacity cannot be measured.
 """
 
 from __future__ import annotations
@@ -166,13 +166,17 @@ class _Watch:
             return
         assert self.simulation is not None
         queued = sum(len(one.machine.queue) for one in self.simulation.replicas)
-        kept = 0
-        if isinstance(self.simulation, FleetSimulation):
-            kept = len(self.simulation.kept)
-            self.handed = _handed(self.simulation)
-        self.waiting = queued + kept + self.handed
+        self.handed = _handed(self.simulation)
+        self.waiting = queued + self.handed + _kept(self.simulation, NEVER)
         if self.waiting <= self.allowed:
             raise _NothingWaits
+
+
+def _kept(simulation: Simulation, moment: Time) -> int:
+    """Return how many requests that came before a moment are still at the router, without a row."""
+    if not isinstance(simulation, FleetSimulation):
+        return 0
+    return sum(request.arrival < moment for request in simulation.kept)
 
 
 def _handed(simulation: Simulation) -> int:
@@ -218,8 +222,8 @@ class Search:
         except _NothingWaits:
             found = Probe(scale, scale * self.rate, watch.waiting, None, False)
         else:
-            before = _waiting(record, first) + watch.handed
-            after = _waiting(record, second) + _handed(simulation)
+            before = _waiting(record, first) + watch.handed + _kept(simulation, first)
+            after = _waiting(record, second) + _handed(simulation) + _kept(simulation, second)
             grows = after - before > self.allowed
             found = Probe(scale, scale * self.rate, before, after, grows)
         self.probes.append(found)
@@ -231,8 +235,9 @@ class Search:
         low, high, ratio = 0.0, 0.0, BRACKET_RATIO
         while not low or not high:
             if len(self.probes) >= PROBES_MAX:
+                kind = "fleet" if isinstance(self.setup, Design) else "recipe"
                 raise UserError(
-                    f"the queue of recipe {self.setup.name!r} "
+                    f"the queue of {kind} {self.setup.name!r} "
                     f"{'never' if low else 'always'} grows, at any rate tried from "
                     f"{min(p.requests_per_second for p in self.probes):.3g} to "
                     f"{max(p.requests_per_second for p in self.probes):.3g} requests per second: "

@@ -108,7 +108,8 @@ class Invariants:
         for request in self.requests.values():
             lease = pool.leases.get(request.id)
             if request.state not in RESIDENT:
-                assert lease is None or not lease.runs, "INV-5: a lease without KV"
+                idle = lease is None or not lease.runs or request.id in replica.exports
+                assert idle, "INV-5: a lease without KV"
                 continue
             tokens = request.computed
             if request.state == DECODE:

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from sojourn.decide.request import Request
-from sojourn.sim.recorder import Row
+from sojourn.sim.recorder import ROW_FIELDS
 from sojourn.sim.workload import Workload
 from sojourn.steplog.record import (
     IntArray,
@@ -76,10 +76,14 @@ class RequestRows:
         )
 
 
-def step_columns(rows: list[list[Row]]) -> StepColumns:
+def step_columns(rows: list[array[int]]) -> StepColumns:
     """Return the step rows of all replicas, in order of start, then replica."""
     tables = [
-        np.column_stack([np.array(part, dtype=np.int64), np.full(len(part), index)])
+        np.pad(
+            np.frombuffer(part, dtype=np.int64).reshape(-1, ROW_FIELDS),
+            ((0, 0), (0, 1)),
+            constant_values=index,
+        )
         for index, part in enumerate(rows)
         if part
     ]

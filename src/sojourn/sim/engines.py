@@ -150,13 +150,13 @@ class Fleet:
 
     def _alike(self, recipe: Recipe) -> Design:
         """Return a fleet of like replicas, split by role if the recipe says so."""
-        setup, hardware = self.setup(recipe), self.hardware
+        hardware = self.hardware
         group = Group(
             name="replica",
             count=self.replicas,
-            recipe=recipe,
-            limits=setup.limits,
-            step_time=setup.step_time,
+            recipe=None,
+            limits=self.limits,
+            step_time=self.cost,
             least=1,
             most=self.replicas,
             gpus=hardware.gpus,
@@ -168,14 +168,13 @@ class Fleet:
         )
         groups: tuple[Group, ...] = (group,)
         if ROLES in recipe.fleet:
-            counts = self._split(recipe)
             groups = tuple(
                 replace(group, name=role, role=role, count=count, most=count)
-                for role, count in counts.items()
+                for role, count in self._split(recipe).items()
             )
         return Design(
-            name=self.name_of(recipe),
-            groups=groups,
+            name=f"{self.replicas} replica{'' if self.replicas == 1 else 's'}",
+            groups=tuple(_with_recipe(group, recipe) for group in groups),
             route=recipe.fleet_slot("route"),
             place=recipe.fleet_slot("place"),
             scale=recipe.fleet_slot("scale"),
@@ -203,7 +202,7 @@ class Fleet:
                 f"all replicas of fleet {design.name!r} are mixed: give them roles, or run it "
                 "with --replicas"
             )
-        groups = [_with_recipe(group, group.recipe or recipe) for group in design.groups]
+        groups = [_with_recipe(group, recipe) for group in design.groups]
         return replace(design, groups=tuple(groups))
 
     def deployable(self, recipe: Recipe) -> bool:
@@ -221,7 +220,7 @@ class Fleet:
             return recipe.parameters()
         design = self.design_of(recipe)
         above = {slot: getattr(design, slot) for slot in FLEET_SLOTS}
-        return replace(recipe, fleet=above).parameters()
+        return replace(recipe, fleet={**recipe.fleet, **above}).parameters()
 
 
 def _needs_above(design: Design) -> set[Need]:
@@ -259,7 +258,10 @@ def own_limits(limits: EngineLimits, recipe: Recipe) -> EngineLimits:
     )
 
 
-def _with_recipe(group: Group, recipe: Recipe) -> Group:
+def _with_recipe(group: Group, compared: Recipe) -> Group:
+    """Return a group with a recipe: its own, else the one under comparison, or its prefill half."""
+    half = compared.prefill if group.role == PREFILL else None
+    recipe = group.recipe or half or compared
     cost = cast("Cost", group.step_time)
     return replace(
         group,

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from array import array
+from typing import Final
+
 from sojourn.decide.clock import NEVER, Time
 from sojourn.decide.request import Request
 from sojourn.decide.states import DECODE
 from sojourn.engine.replica import Replica
 from sojourn.sim.gaps import LongestGaps
 
-Row = tuple[Time, Time, int, int, int, int, int, int, int, int, int, int]
-"""The fields of `steplog.record.StepColumns` in their order, without the replica."""
+ROW_FIELDS: Final = 12
+"""Those of `steplog.record.StepColumns` in their order, without the replica."""
 
 
 class RunRecorder:
     """The recorder of one replica (see `engine.replica.Recorder`).
 
     Attributes:
-        rows: Finished runs of steps.
+        rows: Finished runs of steps, `ROW_FIELDS` numbers for each, one after another.
         open: The row of the run in progress, without its duration and steps.
         gaps: Longest times between decode steps.
         fresh: Requests that joined the decodes since the last decode step: the time since the step
@@ -25,7 +28,7 @@ class RunRecorder:
     """
 
     def __init__(self) -> None:
-        self.rows: list[Row] = []
+        self.rows = array("q")
         self.open: tuple[int, int, int, int, int, int, int, int, int] = (0,) * 9
         self.gaps = LongestGaps()
         self.fresh: list[Request] = []
@@ -50,7 +53,7 @@ class RunRecorder:
     def ended(self, replica: Replica, now: Time, decodes: int) -> None:
         """Add the row, and the pauses before the first step of the run and inside it."""
         start, steps, duration = replica.start, replica.steps, replica.duration
-        self.rows.append((start, duration, steps, *self.open))
+        self.rows.extend((start, duration, steps, *self.open))
         if not decodes:
             return
         ticks = replica.machine.ticks
@@ -84,3 +87,5 @@ class RunRecorder:
         if request.gap_tick != NEVER:
             request.gap = max(request.gap, self.gaps.longest_after(request.gap_tick))
             request.token_time = self.last_tick
+        elif request in self.fresh:  # it goes on elsewhere: this replica's next step is not its own
+            self.fresh.remove(request)

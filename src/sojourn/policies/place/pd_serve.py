@@ -7,9 +7,8 @@ Reads: open requests of each replica; waiting and seated requests of prefill rep
 Memory: for each pool, the requests prefilled in this period and the times to compare with.
 Needs: TRANSFER.
 Deviations: decode time is not reported to a router; it follows from Little's law: requests under
-    way that are no longer in prefill, over requests prefilled per second. "Rising" is against the
-    lowest E2E time since the last change of a role. No number of the rule is published; all here
-    are ours.
+    way that are no longer in prefill, over requests prefilled per second. "Rising" is against a
+    running mean of calm periods since the last change. No number of the rule is published.
 Fails when: load changes within the cool-down, or a pool has too few replicas to give one away.
 """
 
@@ -17,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from sojourn.decide.actions import Migrate, SetRole
 from sojourn.decide.clock import Time, from_seconds, to_seconds
@@ -27,6 +26,9 @@ from sojourn.errors import UserError
 from sojourn.fleet.pools import SLO_CLASS, Pools, check_scenario, pool_of
 from sojourn.fleet.views import DECODE, PREFILL, UP, FleetView, ReplicaView
 
+CALM_WEIGHT: Final = 0.25
+"""Weight of the newest calm period in what is usual."""
+
 
 @dataclass(frozen=True, slots=True)
 class Config:
@@ -34,9 +36,13 @@ class Config:
 
     Attributes:
         scenario: What tells scenarios apart: `slo_class` or `tenant`.
-        period_seconds: Time between two looks.
+        period_seconds: Time between two decisions.
+        looks: How often in it the requests under way are counted.
         cool_down_seconds: Time without a further change after one.
-        tolerance: By how much the E2E time must have risen, as a share of the lowest.
+        share_rise: By how much the share of prefill in the E2E time must have risen for another
+            prefill replica.
+        tolerance: By how much, in parts of what is usual, the decode time must have risen, with
+            the share falling, for another decode replica.
         least: Replicas that either phase of a pool keeps.
         requests_min: Requests prefilled in a period without which nothing is concluded.
         waiting_share: A decode replica fetches only while the KV fetched for requests that have no
@@ -46,8 +52,10 @@ class Config:
 
     scenario: str = SLO_CLASS
     period_seconds: float = 5.0
+    looks: int = 10
     cool_down_seconds: float = 15.0
-    tolerance: float = 0.2
+    share_rise: float = 0.05
+    tolerance: float = 0.5
     least: int = 1
     requests_min: int = 10
     waiting_share: float = 0.05
@@ -56,20 +64,19 @@ class Config:
     def __post_init__(self) -> None:
         """Refuse values out of range."""
         check_scenario("place.scenario", self.scenario)
-        for name in ("period_seconds", "cool_down_seconds", "tolerance", "least", "requests_min"):
-            if getattr(self, name) <= 0:
+        for name in self.__slots__:
+            if name not in ("scenario", "control") and getattr(self, name) <= 0:
                 raise UserError(f"place.{name} is {getattr(self, name)}; it must be above 0")
-        if not 0 < self.waiting_share <= 1:
-            raise UserError(f"place.waiting_share is {self.waiting_share}; it must be in (0, 1]")
+        if self.waiting_share > 1:
+            raise UserError(f"place.waiting_share is {self.waiting_share}; it must be at most 1")
 
 
 @dataclass(slots=True)
 class Times:
-    """What a pool's requests take: in this period, and at best since the last change, in seconds.
+    """This period's counts, and what a phase usually takes since the last change, in seconds."""
 
-    `prefill` and `decode` are 0 before anything is known.
-    """
-
+    looks: int = 0
+    under_way: int = 0
     prefilled: int = 0
     waited: Time = 0
     prefill: float = 0.0
@@ -85,7 +92,7 @@ class PdServe:
     def __init__(self, config: Config, fleet: FleetView) -> None:
         self.config = config
         self.fleet = fleet
-        self.period: Time = from_seconds(config.period_seconds)
+        self.period: Time = from_seconds(config.period_seconds / config.looks)
         self.pools = Pools(fleet, config.scenario)
         self.times: dict[str, Times] = {}
 
@@ -120,21 +127,24 @@ class PdServe:
 
     def _needed(self, times: Times, members: list[ReplicaView], now: Time) -> str:
         """Return the role that a pool has too few of, if any."""
-        count, waited = times.prefilled, times.waited
-        if count < self.config.requests_min:
+        inside = sum(r.load.waiting + r.load.seated for r in members if r.role == PREFILL)
+        times.under_way += sum(one.open for one in members) - inside
+        times.looks += 1
+        if times.looks < self.config.looks or times.prefilled < self.config.requests_min:
             return ""
-        times.prefilled, times.waited = 0, 0
+        prefill = to_seconds(times.waited) / times.prefilled
+        decode = times.under_way * to_seconds(self.period) / times.prefilled
+        times.looks = times.under_way = times.prefilled = times.waited = 0
         if now < times.settled:
             return ""
-        inside = sum(r.load.waiting + r.load.seated for r in members if r.role == PREFILL)
-        under_way = sum(one.open for one in members) - inside
-        prefill = to_seconds(waited) / count
-        decode = under_way * self.config.period_seconds / count
-        best = times.prefill + times.decode
-        if not best or prefill + decode < best:
+        if not times.decode:
             times.prefill, times.decode = prefill, decode
-            return ""
-        if prefill + decode <= (1 + self.config.tolerance) * best:
-            return ""
-        # The share of prefill in E2E rises if and only if prefill grew by the larger factor.
-        return PREFILL if prefill * times.decode > decode * times.prefill else DECODE
+        usual = times.prefill / (times.prefill + times.decode)
+        share = prefill / (prefill + decode)
+        if share > usual + self.config.share_rise:
+            return PREFILL
+        if share < usual and decode > (1 + self.config.tolerance) * times.decode:
+            return DECODE
+        times.prefill += CALM_WEIGHT * (prefill - times.prefill)
+        times.decode += CALM_WEIGHT * (decode - times.decode)
+        return ""

@@ -38,7 +38,9 @@ class Config:
         margin: One side takes a replica when its pressure exceeds the other's by this share (tau).
         least: Replicas that each side keeps.
         slo_seconds: Time to the first token by which pressures are measured.
-        queue_weight, error_weight, utilisation_weight: Of the terms of a replica's pressure.
+        queue_weight: Of the queue in a replica's pressure.
+        error_weight: Of its SLO error.
+        utilisation_weight: Of its seats in use, which lower the pressure.
         quantile: Of the pressures of its replicas, that of a side.
     """
 

@@ -32,6 +32,8 @@ class Headroom(NamedTuple):
 
     def tokens(self, replica: ReplicaView) -> int:
         """Return what the running requests of high priority, sharing it, claim together."""
+        if self.high_class < 0 and not replica.urgent:
+            return 0
         if any(self.is_high(one) for one in replica.running()):
             return max(replica.blocks * replica.block_size - self.ideal_tokens, 0)
         return 0
@@ -78,14 +80,20 @@ def remaining_steps(
 def migration(
     source: ReplicaView, target: ReplicaView, headroom: Headroom | None
 ) -> Migrate | None:
-    """Return the move from one replica to another: low priority first, then the fewest tokens."""
+    """Return the move from one replica to another: low priority first, then the fewest tokens.
+
+    None if that request does not fit there: the target would refuse.
+    """
 
     def rank(one: RequestView) -> tuple[bool, int, int]:
         high = headroom is not None and headroom.is_high(one)
         return high, one.prompt + one.decoded, -one.id
 
     request = min(source.running(), key=rank, default=None)
-    return None if request is None else Migrate(request, target.index)
+    if request is None:
+        return None
+    blocks = -(-(request.prompt + request.decoded) // target.block_size)
+    return Migrate(request, target.index) if blocks < target.load.free_blocks else None
 
 
 def movable(replicas: Iterable[ReplicaView]) -> list[ReplicaView]:

@@ -32,21 +32,21 @@ class LoadIndex:
         self.score: dict[int, float] = {}
         self.tie: dict[int, int] = {}
 
-    def put(self, replica: ReplicaView, score: float) -> None:
-        """Give a replica a score, or take it out if it takes no arrivals."""
+    def put(self, replica: ReplicaView, score: float) -> bool:
+        """Give a replica a score, or take it out if it takes no arrivals; return if that is new."""
         index = replica.index
         if replica.status != UP or replica.role == DECODE:
-            self.score.pop(index, None)
             self.tie.pop(index, None)
-            return
+            return self.score.pop(index, None) is not None
         if self.score.get(index) == score:
-            return
+            return False
         self.score[index] = score
         tie = self.tie[index] = self.draw(TIES) if self.draw is not None else 0
         heappush(self.heap, (score, tie, index))
         if len(self.heap) > 2 * len(self.score) + STALE_MAX:
             self.heap = [(score, self.tie[index], index) for index, score in self.score.items()]
             heapify(self.heap)
+        return True
 
     def least(self) -> int | None:
         """Return the replica with the lowest score."""

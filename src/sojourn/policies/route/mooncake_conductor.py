@@ -29,7 +29,7 @@ from sojourn.decide.needs import Need
 from sojourn.decide.request import Request
 from sojourn.errors import UserError
 from sojourn.fleet.slots import Verdict
-from sojourn.fleet.views import FleetView, ReplicaView, RoutedView
+from sojourn.fleet.views import DECODE, UP, FleetView, ReplicaView, RoutedView
 from sojourn.policies.route.load_index import LoadIndex
 from sojourn.policies.route.prefix_tree import PrefixTree
 from sojourn.policies.route.prompt_queue import PromptQueue, prefill_time
@@ -51,7 +51,7 @@ class Config:
     fetches: bool = False
     fetch_ratio: float = 2.0
     reject: bool = False
-    candidates: int = 32
+    candidates: int = 16
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
@@ -119,7 +119,10 @@ class MooncakeConductor:
     def changed(self, replica: ReplicaView, now: Time) -> None:
         """Count a replica's prompts anew; forget it if it takes no more arrivals."""
         index = replica.index
-        self.queue.settle(index)
+        before = self.queue.tokens.get(index)
+        same = self.queue.settle(index) == before and replica.status == UP
+        if same and replica.role != DECODE and index in self.index.score:
+            return
         self.index.put(replica, self._queue_time(replica))
         if index not in self.index.score:
             self.tree.remove(index)

@@ -18,7 +18,7 @@ Fails when: outputs differ greatly: costs of decoding are alike for all requests
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -38,7 +38,8 @@ class Config:
 
     Attributes:
         window_seconds: How long a request counts.
-        output_tokens, tpot_seconds: Expected tokens of an active request, and time of each.
+        output_tokens: Expected tokens of an active request.
+        tpot_seconds: Expected time of each.
         counts_eviction: Whether what must be evicted costs.
         rebalance_factor: Largest over least cost above which prefixes move; 0 for never.
         rebalance_after: Requests before the first rebalancing.
@@ -101,8 +102,7 @@ class PrebleE2:
         ttft = replica.step_time.step(replica.prompt_tokens + new, 0, 0, 1, 0, 0)
         self.window.add(Routed(now, number, request.prompt, new), Wait(now, chosen, ttft))
         self.tree.insert(request, chosen, self.fleet.block_tokens)
-        for one in request.prefix[depth:]:
-            self.tree.labels[one] = number
+        self.tree.labels.update(dict.fromkeys(request.prefix[depth:], number))
         self.tree.trim(chosen, replica.blocks * replica.block_size)
         self._score(*self.window.groups[number].replicas)
         self._rebalance(now)
@@ -111,8 +111,7 @@ class PrebleE2:
     def _cheapest(self, request: RoutedView, among: Iterable[int]) -> int:
         """Return the replica with the least cost; -1 if there is none."""
         score = self.index.score
-        evicted = self._evicted if self.config.counts_eviction else lambda *_: 0
-        costs = [(score[one] + evicted(request, one), one) for one in among if one in score]
+        costs = [(score[one] + self._evicted(request, one), one) for one in among if one in score]
         return min(costs)[1] if costs else -1
 
     def _evicted(self, request: RoutedView, index: int) -> Time:
@@ -120,15 +119,16 @@ class PrebleE2:
         tree, replica = self.tree, self.fleet.replicas[index]
         short = tree.tokens.get(index, 0) - replica.blocks * replica.block_size
         short += request.prompt - tree.own(request.prefix, index) * self.fleet.block_tokens
-        return self.window.loss(tree.paths.get(index, {}), tree.labels, short)
+        path: Mapping[int, int] = tree.paths.get(index, {}) if self.config.counts_eviction else {}
+        return self.window.loss(path, tree.labels, short)
 
     def _score(self, *indices: int) -> None:
         """Bring the costs of some replicas up to date."""
         for index in indices:
             replica = self.fleet.replicas[index]
             cost = self.window.costs.get(index, 0) + replica.open * self.decode
-            self.index.put(replica, cost)
-            self.most.put(replica, -cost)
+            if self.index.put(replica, cost):
+                self.most.put(replica, -cost)
 
     def _rebalance(self, now: Time) -> None:
         """Let the cheapest replica serve prefixes of the most costly one."""

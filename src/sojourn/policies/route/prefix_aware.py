@@ -124,7 +124,8 @@ class PrefixAware:
 
     def changed(self, replica: ReplicaView, now: Time) -> None:
         """Count a replica's open requests anew; forget it if it takes no more arrivals."""
-        self.open.put(replica, replica.open)
+        if not self.open.put(replica, replica.open):
+            return
         self.most.put(replica, -replica.open)
         if replica.index not in self.open.score:
             self.tree.remove(replica.index)

@@ -51,7 +51,7 @@ class Config:
     most_ttft_penalty_seconds: float = 18.0
     prefill_tokens_per_second: float = 0.0
     exploration_probability: float = 0.0
-    candidates: int = 64
+    candidates: int = 16
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""

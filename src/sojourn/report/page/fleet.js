@@ -394,7 +394,9 @@
       const [ax, ay] = along(curve(arc), part);
       return Math.hypot(ax - place, ay - y);
     }));
-    const arc = arcsShown().map((one) => [near(one), one]).sort(([a], [b]) => a - b)[0];
+    // Among very many arcs there is always one near, so the lane is told until one has zoomed in.
+    const arcs = arcsShown().length > 300 ? [] : arcsShown();
+    const arc = arcs.map((one) => [near(one), one]).sort(([a], [b]) => a - b)[0];
     if (arc && arc[0] < 5) {
       const [began, ended, source, target, kind] = arc[1], [name, outcome] = one.outcomes[kind];
       return `${WORDS[name] || name} ${called(source)} → ${called(target)}\n` +

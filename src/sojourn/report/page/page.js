@@ -47,7 +47,8 @@
       font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: ink("--soft") },
       margin: { l: 44, r: 14, t: 12, b: 40 }, showlegend: false, hovermode: "closest",
       hoverlabel: { namelength: -1 },
-      xaxis: { ...axis, ...x }, yaxis: { ...axis, ...y }, ...more,
+      // Labels may push only the margin of their own side, else narrow charts never settle.
+      xaxis: { ...axis, automargin: "height", ...x }, yaxis: { ...axis, automargin: "width", ...y }, ...more,
     };
   }
 

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from heapq import heappush
+from operator import gt
 from time import perf_counter_ns
 from typing import Any, Final
 
@@ -24,19 +25,20 @@ from sojourn.fleet.slots import Place, Route, ScaleSlot
 from sojourn.fleet.views import DOWN, DRAINING, UP, Load
 from sojourn.policies.tables import SLOTS
 from sojourn.sim.fleet.lifecycle import Lifecycle
+from sojourn.sim.fleet.lines import lines_of, send_first
 from sojourn.sim.fleet.links import Links
 from sojourn.sim.fleet.moves import Moves
 from sojourn.sim.fleet.unit import Clock, FleetRecorder, Handed, Unit
 from sojourn.sim.fleet.view import View
 from sojourn.sim.loop import Setup, Simulation, room_in
 from sojourn.sim.workload import Workload
-from sojourn.steplog.fleet import NO_REPLICA, REPLICA_LOST, FleetRecord, MoveRow
+from sojourn.steplog.fleet import NO_REPLICA, REPLICA_LOST, FleetRecord
 from sojourn.steplog.record import RunRecord
 
 IDLE_RINGS_MAX: Final = 10_000
 """Times that periodic policies are asked while nothing else happens and nobody will arrive."""
-AWAITED_RINGS_MAX: Final = 1_000_000
-"""The same, while something is still to happen: a replica to start, a link to be mended."""
+LONE_RINGS_MAX: Final = 1_000_000
+"""The same, while replicas start, links are mended and the like, but nobody is served."""
 
 
 class FleetSimulation(Simulation):
@@ -53,7 +55,8 @@ class FleetSimulation(Simulation):
         freed: Whether something ended, left or got a seat since the kept requests were last tried.
         changes: Replicas that changed since the last reports.
         appointments: Calls to come that are not periodic.
-        idle_rings: Periodic calls since an arrival or a step of a replica.
+        idle_rings: Periodic calls since anything else happened.
+        lone_rings: Periodic calls since an arrival or a step of a replica.
         watch: Called after every event, to assert invariants.
     """
 
@@ -96,7 +99,7 @@ class FleetSimulation(Simulation):
         self.freed = False
         self.changes: dict[int, Unit] = {}
         self.appointments = 0
-        self.idle_rings = 0
+        self.idle_rings = self.lone_rings = 0
         self.watch = watch
         self.fleet_record = FleetRecord(design.name)
         self.routing_nanoseconds = 0
@@ -124,6 +127,7 @@ class FleetSimulation(Simulation):
 
         def ring(now: Time) -> None:
             self.appointments -= 1
+            self.idle_rings = 0
             what(now)
 
         self._ring_at(time, ring)
@@ -134,6 +138,7 @@ class FleetSimulation(Simulation):
 
         def ring(now: Time) -> None:
             self.idle_rings += 1
+            self.lone_rings += 1
             what(now)
             self._ring_at(now + period, ring)
 
@@ -152,10 +157,10 @@ class FleetSimulation(Simulation):
     def _busy(self, more: bool) -> bool:
         if more or self.pending or not self.open:
             return more or bool(self.pending)
-        most = AWAITED_RINGS_MAX if self.appointments else IDLE_RINGS_MAX
-        if self.idle_rings >= most and any(v == self.versions[i] for _, _, i, v in self.wakes):
-            self.idle_rings = 0  # a replica is in a long run of steps
-        return self.idle_rings < most
+        idle = not self.appointments and self.idle_rings >= IDLE_RINGS_MAX
+        if not idle and self.lone_rings < LONE_RINGS_MAX:
+            return True
+        return any(version == self.versions[index] for _, _, index, version in self.wakes)
 
     def new_replica(self, index: int, setup: Setup) -> Replica:
         """Return a new engine."""
@@ -180,15 +185,16 @@ class FleetSimulation(Simulation):
         """Do what a replica is to do at a step boundary."""
         unit, replica, check = self.units[index], self.replicas[index], self.setup.check
         self.clock.now = time
-        self.idle_rings = 0
+        self.idle_rings = self.lone_rings = 0
         if replica.steps:
             replica.advance()
             if check is not None:
                 check(replica)
-            self.changed(unit, time)
             if self.freed:
+                self.changed(unit, time)
                 self.try_kept(time)
             if self._more_at(time):
+                self.changed(unit, time)
                 self._call_at(index, time)
                 return
         if unit.bridge:
@@ -203,16 +209,18 @@ class FleetSimulation(Simulation):
         self.decisions += 1
         if check is not None:
             check(replica)
-        if room is not None and unit.room > room:  # what did not fit may fit now
+        if room is not None and any(map(gt, unit.room, room)):  # what did not fit may fit now
             again = replica.interrupt(time) if replica.steps else time
         self._call_at(index, again)
         self.changed(unit, time)
-        if backlog and unit.backlog < backlog:
-            self.freed = True
-        if self.freed:
+        if self.freed or unit.backlog < backlog:
             self.try_kept(time)
         if unit.status == DRAINING:
             self.lives.drained(unit, time)
+
+    def _call_at(self, index: int, time: Time) -> None:
+        if self.units[index].status != DOWN:
+            super()._call_at(index, time)
 
     def wake(self, unit: Unit, now: Time) -> None:
         """Have a replica plan anew at its next step boundary."""
@@ -254,7 +262,7 @@ class FleetSimulation(Simulation):
 
     def _dispatch(self, request: Request, output: int, now: Time) -> None:
         self.clock.now = now
-        self.idle_rings = 0
+        self.idle_rings = self.lone_rings = 0
         self.truth[request.id] = output
         self._offer(request, now)
         if self.watch is not None:
@@ -262,9 +270,9 @@ class FleetSimulation(Simulation):
 
     def _offer(self, request: Request, now: Time) -> None:
         """Route a request, or keep it behind those that are kept already."""
-        if self.kept and getattr(self.router, "lines", 1) > 1:
+        if self.kept and lines_of(self.router) > 1:
             self.kept.append(request)
-            self.try_kept(now)
+            send_first(self.kept, self.router, lambda one: self._route(one, now))
         elif self.kept or not self._route(request, now):
             self.kept.append(request)
 
@@ -293,15 +301,7 @@ class FleetSimulation(Simulation):
     def try_kept(self, now: Time) -> None:
         """Route what is kept, first come first in each of the router's lines, as far as it goes."""
         self.freed = False
-        lines, line = getattr(self.router, "lines", 1), getattr(self.router, "line", None)
-        shut: dict[int, list[Request]] = {}
-        while self.kept and len(shut) < lines:
-            request = self.kept.popleft()
-            mine = 0 if line is None else line(request)
-            if mine in shut or not self._route(request, now):
-                shut.setdefault(mine, []).append(request)
-        left = [one for behind in shut.values() for one in behind]
-        self.kept.extendleft(sorted(left, key=lambda one: -one.id) if lines > 1 else left)
+        send_first(self.kept, self.router, lambda one: self._route(one, now))
         while self.unplaced and self.moves.offer(self.unplaced[0], now):
             self.unplaced.popleft()
 
@@ -375,21 +375,7 @@ class FleetSimulation(Simulation):
         fleet = self.fleet_record
         fleet.routing_seconds = self.routing_nanoseconds / 1e9
         fleet.units = self.lives.rows(self.clock.now)
-        fleet.moves = [
-            MoveRow(
-                kind=one.kind,
-                request=self.row_of[one.request.id],
-                source=one.source.index,
-                target=one.target.index,
-                began=one.began,
-                ended=one.ended,
-                down=one.ended - one.left if one.left >= 0 else -1,
-                bytes=one.bytes,
-                stages=one.stages,
-                outcome=one.outcome,
-            )
-            for one in self.moves.past
-        ]
+        fleet.moves = self.moves.rows(self.row_of)
         record.fleet = fleet
         return record
 

@@ -13,7 +13,7 @@ seat at the source, if only for a moment, ends it when its stage is over.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -24,6 +24,7 @@ from sojourn.decide.states import DECODE, NEW
 from sojourn.fleet.views import DOWN, DRAINING, PREFILL, UP
 from sojourn.sim.fleet.links import Stream
 from sojourn.sim.fleet.unit import Handed, Unit
+from sojourn.steplog.fleet import MoveRow
 
 if TYPE_CHECKING:
     from sojourn.sim.fleet.loop import FleetSimulation
@@ -308,6 +309,24 @@ class Moves:
             if source is unit:
                 del self.returning[request.id]
                 self.sim.recover(request, now)
+
+    def rows(self, row_of: Sequence[int]) -> list[MoveRow]:
+        """Return what became of all moves, given the workload row of each request id."""
+        return [
+            MoveRow(
+                kind=one.kind,
+                request=row_of[one.request.id],
+                source=one.source.index,
+                target=one.target.index,
+                began=one.began,
+                ended=one.ended,
+                down=one.ended - one.left if one.left >= 0 else -1,
+                bytes=one.bytes,
+                stages=one.stages,
+                outcome=one.outcome,
+            )
+            for one in self.past
+        ]
 
     def _strand(self, handed: Handed, now: Time) -> None:
         """Find another decode replica for a prefilled request whose own is gone."""

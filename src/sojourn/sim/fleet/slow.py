@@ -1,15 +1,17 @@
-"""Step times of a replica that is slower than it should be."""
+"""Step times of a replica that is slower than it should be, or faster."""
 
 from __future__ import annotations
 
 from math import ceil
 
+from sojourn.cost.linear import LinearStep
+from sojourn.cost.scaled import Scaled
 from sojourn.decide.clock import Time
 from sojourn.decide.services import StepTime
 
 
 class Slowed:
-    """Step times, all a whole number of times as long: so that sums of steps stay exact."""
+    """Step times of any kind, all a whole number of times as long: sums of steps stay exact."""
 
     def __init__(self, step_time: StepTime, times: int) -> None:
         self.step_time = step_time
@@ -31,5 +33,13 @@ class Slowed:
 
 
 def slowed(step_time: StepTime, factor: float) -> StepTime:
-    """Return step times that are `factor` times as long, rounded up to a whole factor."""
-    return step_time if factor <= 1 else Slowed(step_time, ceil(factor))
+    """Return step times that are `factor` times as long.
+
+    That is exact for step times that are linear in the KV read, as all that the project makes are;
+    for any other it is the next whole factor.
+    """
+    if factor == 1:
+        return step_time
+    if isinstance(step_time, LinearStep):
+        return Scaled(step_time, factor)
+    return Slowed(step_time, max(ceil(factor), 1))

@@ -43,6 +43,7 @@ class Unit:
         up_at, ended_at: When it came up and went for good; NEVER if it did not.
         open, open_tokens, sent: Requests sent here that have not ended or left, their prompt
             tokens, and all that were ever sent.
+        urgent: Those whose client gave a priority below 0.
         prompt_tokens, prefilling: Prompt tokens still to be computed, in all and by request id.
         bridge: Prefilled requests that it will decode, whose KV it has not begun to fetch.
         leaving: Whether it goes for good once it has nothing to do.
@@ -66,6 +67,7 @@ class Unit:
         self.open = 0
         self.prompt_tokens = 0
         self.open_tokens = 0
+        self.urgent = 0
         self.sent = 0
         self.bridge: deque[Handed] = deque()
         self.leaving = False
@@ -81,6 +83,7 @@ class Unit:
         """Take account of a request that is sent here."""
         self.open += 1
         self.open_tokens += request.prompt
+        self.urgent += request.priority < 0
         self.sent += 1
         if request.id not in self.replica.pool.landed:
             self.prefilling[request.id] = request.target
@@ -90,6 +93,7 @@ class Unit:
         """Take account of a request that ended or left."""
         self.open -= 1
         self.open_tokens -= request.prompt
+        self.urgent -= request.priority < 0
         self.prefilled(request)
 
     def prefilled(self, request: Request) -> None:
@@ -139,9 +143,10 @@ class Unit:
         woken yet, and the growth of one that begins at it is not taken.
         """
         replica, machine = self.replica, self.replica.machine
-        before, ended = self.progress(now)
+        pool = replica.pool
+        before, ended = self.progress(now) if replica.steps else (0, 0)
         decodes = machine.decodes if replica.draft.decoding else 0
-        free = replica.pool.free - (replica.growth(decodes, before) if before else 0)
+        free = pool.free - (replica.growth(decodes, before) if before else 0)
         if decodes and replica.start == now and replica.draft.grown is None:
             free += replica.phases[machine.ticks % self.block_size]
         demand = head = dropped = 0
@@ -160,7 +165,9 @@ class Unit:
             free_blocks=free,
             demand_blocks=demand,
             head_blocks=head,
-            landed_blocks=sum(replica.pool.blocks_at(*one) for one in replica.pool.landed.values()),
+            landed_blocks=sum(pool.blocks_at(*one) for one in pool.landed.values())
+            if pool.landed
+            else 0,
             dropped=dropped,
         )
 

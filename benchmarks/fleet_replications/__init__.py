@@ -1,0 +1,1 @@
+"""Published results about fleets, beside what comes out here."""
