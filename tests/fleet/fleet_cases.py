@@ -260,7 +260,7 @@ def check_left(sim):
             assert move.stream.pair in sim.links.severed, f"request {id} was never copied"
 
 
-KEEPERS = ("on_demand", "pool_forward")
+KEEPERS = ("on_demand", "pool_forward", "stochastic_balance")
 """Routers that may keep requests although somebody is up."""
 
 

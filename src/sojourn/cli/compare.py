@@ -49,6 +49,14 @@ Try:
 \b
   sojourn compare sample --model llama-3.1-8b --gpu h100-sxm \\
     --recipes vllm,vllm@1024x8192,vllm-queue-limit,slo-edf
+
+\b
+  sojourn compare sample --model llama-3.1-8b --gpu l4 --replicas 8 \\
+    --recipes vllm,join-shortest-tokens,distserve,llumnix --rate-scale 1.15
+
+\b
+  sojourn compare sample --model llama-3.1-8b \\
+    --fleet today.toml --fleet other.toml --recipes vllm,least-load --load 0.9
 """
 
 
@@ -93,6 +101,9 @@ def compare(
     Each recipe runs at each load; without --load or --rate-scale at 0.7, 0.9 and 1.1 of the
     capacity of stock, the highest rate at which its queue does not grow. The output is a verdict,
     tables and every limit; files hold more.
+
+    A fleet is --replicas of one kind, or what a --fleet file describes; several files are compared
+    with each other, each with every recipe. Rows of fleets carry their cost.
     """
     flags = engine_flags(locals())
     names = opt.split_names("--recipes", recipes)

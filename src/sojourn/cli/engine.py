@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from sojourn.cli.measured import engine_names, given_flags, with_measured
+from sojourn.cli.measured import NOT_GIVEN, engine_names, given_flags, with_measured
 from sojourn.cli.options import RANGES, check_range
 from sojourn.errors import UserError
 
@@ -119,7 +119,7 @@ def resolve_engine(flags: EngineFlags, recipes: Sequence[str] = ()) -> Engine:
     hardware = hardware_of(model, names[1], flags.tensor_parallel_size)
     if flags.replicas > 1 and not hardware.dollars_per_hour:
         notices.append(
-            f"the catalogue has no price for {names[1]}: costs are left out; a fleet file "
+            f"the catalogue has no price for {_known(names[1])}: costs are left out; a fleet file "
             "(--fleet) takes price_per_hour"
         )
     fleet = Fleet(limits, cost, flags.replicas, swap_block_seconds=swap_seconds, hardware=hardware)
@@ -144,6 +144,11 @@ def resolve_engine(flags: EngineFlags, recipes: Sequence[str] = ()) -> Engine:
     if flags.replicas > 1:
         resolved["dollars_per_hour"] = hardware.dollars_per_hour or None
     return Engine((fleet,), *names, resolved, tuple(notices))
+
+
+def _known(gpu: str) -> str:
+    """Return a GPU's name, or that there is none."""
+    return gpu if gpu != NOT_GIVEN else "a GPU that was not given"
 
 
 def hardware_of(model: Model | None, gpu: str, gpus: int, market: str = "on-demand") -> Hardware:

@@ -140,10 +140,7 @@ class Lifecycle:
     def _fail(self, fault: Fault, now: Time) -> None:
         """Let something go wrong."""
         if fault.kind == CUT:
-            pair = (min(fault.group, fault.other), max(fault.group, fault.other))
-            self.sim.links.cut(pair, now)
-            if fault.duration < NEVER:
-                self.sim.call(now + fault.duration, partial(self.sim.links.mend, pair))
+            self._cut(fault, now)
             return
         unit = self._victim(fault)
         if unit is None:
@@ -161,6 +158,20 @@ class Lifecycle:
         else:
             assert fault.kind in (CRASH, SPOT)
             self._lose(unit, fault, now)
+
+    def _cut(self, fault: Fault, now: Time) -> None:
+        """Part two groups until the fault is over; the event is no single replica's."""
+        one, other = pair = min(fault.group, fault.other), max(fault.group, fault.other)
+        events, links = self.sim.fleet_record.events, self.sim.links
+        events.append(FleetEvent(now, -1, f"{one} and {other} parted"))
+        links.cut(pair, now)
+
+        def mend(at: Time) -> None:
+            events.append(FleetEvent(at, -1, f"{one} and {other} joined again"))
+            links.mend(pair, at)
+
+        if fault.duration < NEVER:
+            self.sim.call(now + fault.duration, mend)
 
     def _victim(self, fault: Fault) -> Unit | None:
         if fault.replica >= 0:

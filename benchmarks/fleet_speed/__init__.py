@@ -1,0 +1,1 @@
+"""How fast fleets are simulated, beside the simulator of a single replica."""
