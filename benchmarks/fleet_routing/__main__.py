@@ -192,9 +192,11 @@ def main() -> None:
     names = tuple(asked.routers.split(",")) if asked.routers else FAST
     table = "\n".join(staleness() if asked.what == "staleness" else speed(names))
     if asked.write:
-        between = re.compile(rf"(<!-- {asked.what} -->\n).*?(\n<!-- end -->)", re.DOTALL)
+        between = re.compile(rf"(<!-- {asked.what} -->\n).*?(<!-- end -->)", re.DOTALL)
         page = PAGE.read_text(encoding="utf-8")
-        PAGE.write_text(between.sub(lambda at: at[1] + table + at[2], page), encoding="utf-8")
+        PAGE.write_text(
+            between.sub(lambda at: at[1] + table + "\n" + at[2], page), encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":

@@ -105,9 +105,10 @@ def _workload(dice, longest, ties, block_tokens):
 
 
 def _groups(dice, block_size, longest, block_tokens, cost):
-    shape = dice.choice([["mixed"], ["mixed", "mixed"], ["prefill", "decode"]] * 2 + [
-        ["mixed", "prefill", "decode"]
-    ])
+    shape = dice.choice(
+        [["mixed"], ["mixed", "mixed"], ["prefill", "decode"]] * 2
+        + [["mixed", "prefill", "decode"]]
+    )
     found = []
     for name, role in zip("abc", shape, strict=False):
         size = dice.choice([block_size, block_size, 3])
@@ -190,8 +191,15 @@ def _faults(dice, groups, span, ties):
         time = dice.choice([found[-1].time, time]) if found else time
         duration = dice.choice([NEVER, 0, 5 * MILLISECOND, 400 * MILLISECOND])
         if kind == "cut":
-            found.append(Fault(kind, time, group=dice.choice(names), other=dice.choice(names),
-                               duration=duration))
+            found.append(
+                Fault(
+                    kind,
+                    time,
+                    group=dice.choice(names),
+                    other=dice.choice(names),
+                    duration=duration,
+                )
+            )
             continue
         replica = dice.number(-1, count)
         found.append(

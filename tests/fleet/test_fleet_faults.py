@@ -190,7 +190,9 @@ def test_bundled_spot_logs_run(tmp_path):
 
 @pytest.mark.parametrize("factor", [0.5, 1.3, 2.0, 7.77])
 def test_fractional_factors_keep_sums_exact(factor):
-    base = Fitted(Coefficients(fixed=0.0041, prefill_token=2.3e-5, decode=3.1e-5, context_token=4e-8))
+    base = Fitted(
+        Coefficients(fixed=0.0041, prefill_token=2.3e-5, decode=3.1e-5, context_token=4e-8)
+    )
     made = slowed(base, factor)
     assert isinstance(made, Scaled)
     generator = np.random.default_rng(1)
