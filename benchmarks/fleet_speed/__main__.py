@@ -36,7 +36,7 @@ COST = Fitted(
 )
 LIMITS = EngineLimits(num_gpu_blocks=20_000, max_num_batched_tokens=2048, max_model_len=8192)
 RATE = 8.0
-"""Requests a second for each replica: three in four seconds of it are busy."""
+"""Requests a second for each replica."""
 
 
 def workload(count: int, rate: float) -> Workload:

@@ -1,12 +1,8 @@
-"""Random fleets with random faults, drawn by Hypothesis or by a seeded generator, and their check."""
+"""Random fleets with random faults, drawn by Hypothesis or from a seed, and their check."""
 
 import random
 from dataclasses import dataclass
 from unittest.mock import patch
-
-from tests.fleet.fleet_runs import check_end, columns, group
-from tests.fleet.noise import PlaceConfig, ScaleConfig, registered
-from tests.sim.sim_workloads import COST, MILLISECOND, WHOLE, make
 
 from sojourn.decide.clock import NEVER, SECOND
 from sojourn.decide.limits import HORIZON_STEPS, EngineLimits
@@ -17,6 +13,9 @@ from sojourn.sim.check import Invariants
 from sojourn.sim.fleet import loop
 from sojourn.sim.fleet.check import FleetInvariants
 from sojourn.sim.workload import Workload
+from tests.fleet.fleet_runs import check_end, columns, group
+from tests.fleet.noise import PlaceConfig, ScaleConfig, registered
+from tests.sim.sim_workloads import COST, MILLISECOND, WHOLE, make
 
 HOSTS = [(name, "vllm") for name in recipe_names()] + [("fastserve", "ideal")]
 

@@ -3,6 +3,8 @@
 They draw only where a run asks as often when it steps as when it jumps.
 """
 
+# ruff: noqa: ARG002 - a method has all arguments of its slot
+
 from contextlib import contextmanager
 from dataclasses import dataclass
 

@@ -175,7 +175,7 @@ def test_bundled_spot_logs_run(tmp_path):
     found = spot_faults(changes, start_seconds=1440, speed=3600, notice_seconds=0.05)
     assert len(found) == 42 == sum(-n for t, n in changes if n < 0 and t >= 1440)
     fleet = design(whole(count=8, start_time=100 * MS), faults=found, route="least_load")
-    sim, record = run(make([(i * 0.02, 20, 20, 0) for i in range(250)]), fleet)
+    _, record = run(make([(i * 0.02, 20, 20, 0) for i in range(250)]), fleet)
     assert sum(one.what == "spot" for one in record.fleet.events) > 20
     assert (record.requests.outcome == 0).sum() > 200
     with pytest.raises(UserError, match="aws_g5"):

@@ -3,8 +3,10 @@
 import pytest
 from fleet_runs import design, group, run, split
 
+from sojourn.decide.actions import Scale
 from sojourn.decide.clock import SECOND
 from sojourn.fleet.design import CRASH, Fault, Link
+from sojourn.policies.tables import SLOTS
 from tests.fleet.noise import PlaceConfig, ScaleConfig, registered
 from tests.sim.sim_workloads import MILLISECOND, WHOLE, make
 
@@ -17,22 +19,18 @@ class Script:
     def __init__(self, steps):
         self.steps, self.period = list(steps), 10 * MS
 
-    def scale(self, now):
+    def scale(self, _now):
         return self.steps.pop(0) if self.steps else ()
 
 
 def scripted(monkeypatch, steps):
-    from sojourn.policies.tables import SLOTS
-
-    made = (dict, lambda config, fleet: Script(steps))
+    made = (dict, lambda _config, _fleet: Script(steps))
     monkeypatch.setitem(SLOTS["scale"], "script", made)
     return "script", {}
 
 
 def test_a_new_replica_is_up_after_its_start_and_the_drained_one_goes_when_empty(monkeypatch):
     """At 10 one is asked for, up at 40; at 50 the one with fewer requests drains: it ends at 60."""
-    from sojourn.decide.actions import Scale
-
     steps = [[Scale("a", 1)], [], [], [], [Scale("a", -1)]]
     fleet = design(
         group("a", 1, step_time=WHOLE, start_time=30 * MS, most=2, least=1, dollars_per_hour=3.6),
@@ -40,7 +38,7 @@ def test_a_new_replica_is_up_after_its_start_and_the_drained_one_goes_when_empty
         scale=scripted(monkeypatch, steps),
     )
     rows = [(0, 10, 200, 0), (0.045, 10, 15, 0), (0.055, 10, 5, 0)]
-    sim, record = run(make(rows), fleet)
+    _, record = run(make(rows), fleet)
     assert record.requests.replica.tolist() == [0, 1, 0]
     told = [(one.time / MS, one.replica, one.what) for one in record.fleet.events]
     assert told == [
@@ -56,8 +54,6 @@ def test_a_new_replica_is_up_after_its_start_and_the_drained_one_goes_when_empty
 
 
 def test_a_group_stays_within_its_bounds(monkeypatch):
-    from sojourn.decide.actions import Scale
-
     steps = [[Scale("a", 5)], [Scale("a", -9)]]
     fleet = design(
         group("a", 2, step_time=WHOLE, most=3, least=1), scale=scripted(monkeypatch, steps)
@@ -77,7 +73,7 @@ def test_a_draining_decode_replica_takes_what_was_promised_to_it():
             place=("noise", PlaceConfig(1000 * SECOND)),
             scale=("noise", ScaleConfig(11 * MS, ("decode",))),
         )
-        sim, record = run(make([(i * 0.001, 300, 20, 0) for i in range(60)]), fleet)
+        _, record = run(make([(i * 0.001, 300, 20, 0) for i in range(60)]), fleet)
     assert (record.requests.outcome == 0).all()
     assert sum(one.what == "drained" for one in record.fleet.events) >= 2
 

@@ -17,8 +17,16 @@ from pathlib import Path
 from tests.mutants.seeded_mutants import MUTANTS
 
 ROOT = Path(__file__).parents[2]
-QUICK = ("tests/policies", "tests/decide", "tests/engine")
-THOROUGH = ("tests/sim/test_jump.py", "tests/sim/test_hostile.py", "tests/sim/test_controls.py")
+FLEETS = tuple(
+    f"tests/fleet/test_fleet_{name}.py" for name in ("faults", "links", "lifecycle", "moves")
+)
+QUICK = ("tests/policies", "tests/decide", "tests/engine", *FLEETS)
+THOROUGH = (
+    "tests/sim/test_jump.py",
+    "tests/sim/test_hostile.py",
+    "tests/sim/test_controls.py",
+    "tests/fleet/test_fleet_invariants.py",
+)
 LIMIT_SECONDS = 180
 OPTIONS = (
     "-x",

@@ -9,6 +9,8 @@ from typing import Final
 REPLICA, DRAFT = "engine/replica.py", "engine/draft.py"
 BLOCKS, MACHINE = "engine/blocks.py", "decide/machine.py"
 MLFQ, VTC = "policies/order/skip_join_mlfq.py", "policies/order/vtc.py"
+FLEET, LIFE = "sim/fleet/loop.py", "sim/fleet/lifecycle.py"
+UNIT, LINKS = "sim/fleet/unit.py", "sim/fleet/links.py"
 EDF, RECORDER = "policies/order/slo_edf.py", "sim/recorder.py"
 
 MUTANTS: Final = (
@@ -210,4 +212,56 @@ MUTANTS: Final = (
         "return draft.tokens",
     ),
     ("admission after a yield", "policies/compose/stall_free.py", "if draft.yielded:", "if False:"),
+    ("drained with a bridge", LIFE, "not unit.open and not unit.bridge", "not unit.open"),
+    ("slow spells do not add up", LIFE, "slowness = prod(unit.slowness)", "slowness = factor"),
+    (
+        "lost replica woken",
+        FLEET,
+        "if self.units[index].status != DOWN:\n            super()",
+        "if True:\n            super()",
+    ),
+    ("room not seen", FLEET, "any(map(gt, unit.room, room))", "False"),
+    ("pull by an old report", FLEET, "said, unit.said = unit.said, None", "said = unit.said"),
+    (
+        "a long run is a standstill",
+        FLEET,
+        "return any(version == self.versions[index] for _, _, index, version in self.wakes)",
+        "return False",
+    ),
+    (
+        "a hearing keeps it alive",
+        FLEET,
+        "self._ring_at(now + self.design.report_age",
+        "self.call(now + self.design.report_age",
+    ),
+    (
+        "load before the step that ends now",
+        UNIT,
+        "return before, before + (end <= now)",
+        "return before, before",
+    ),
+    (
+        "growth of the next step",
+        UNIT,
+        "free += replica.phases[machine",
+        "free += 0 * replica.phases[machine",
+    ),
+    (
+        "a cut link carries on",
+        LINKS,
+        "0.0 if stream.pair in self.severed else min(shares)",
+        "min(shares)",
+    ),
+    (
+        "bytes forgotten",
+        LINKS,
+        "stream.left - stream.rate * (now - stream.since) / SECOND",
+        "stream.left",
+    ),
+    (
+        "full cache never lands",
+        BLOCKS,
+        "if blocks >= self.free and not blocks == self.free == self.total:",
+        "if blocks >= self.free:",
+    ),
 )

@@ -1,4 +1,4 @@
-"""Step times that are a factor longer, exactly: for replicas that are slower than they should be."""
+"""Step times that are a factor longer, exactly: for replicas slower than they should be."""
 
 from __future__ import annotations
 

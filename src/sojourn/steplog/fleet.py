@@ -67,7 +67,7 @@ class MoveRow:
 
 @dataclass(frozen=True, slots=True)
 class FleetEvent:
-    """Something that happened to a replica: up, crash, drain, role, slow, ...; -1 for a cut link."""
+    """Something that happened to a replica: up, crash, drain, role, slow, ...; -1: a link."""
 
     time: int
     replica: int

@@ -177,7 +177,7 @@ class FleetInvariants:
         assert list(sim.entries) == [u for u in up if u.role != DECODE], "FINV-7: entries"
         assert list(sim.decoders) == [u for u in up if u.role == DECODE], "FINV-7: decoders"
         for unit in sim.units:
-            self._life(sim, unit)
+            self._life(unit)
         for move in sim.moves.live.values():
             assert DOWN not in (move.source.status, move.target.status), "FINV-7: a dead move"
             assert not move.outcome, "FINV-7: a move that is over"
@@ -186,7 +186,7 @@ class FleetInvariants:
             assert count == sim.lives.count(group), "FINV-7: count of a group"
             assert count <= max(group.most, group.count), "FINV-7: more than a group may have"
 
-    def _life(self, sim: FleetSimulation, unit: Unit) -> None:
+    def _life(self, unit: Unit) -> None:
         index, status = unit.index, ORDER.index(unit.status)
         if index == len(self.status):
             self.status.append(status)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sojourn.decide.clock import NEVER, Time, to_seconds
 from sojourn.fleet.design import CRASH, CUT, SLOW, SPOT, Fault, Group
-from sojourn.fleet.views import DECODE, DOWN, DRAINING, PREFILL, STARTING, UP
+from sojourn.fleet.views import DECODE, DOWN, DRAINING, PREFILL, UP
 from sojourn.sim.fleet.slow import slowed
 from sojourn.sim.fleet.unit import Unit
 from sojourn.sim.loop import Setup
