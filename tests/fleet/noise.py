@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from sojourn.decide.actions import Migrate, Scale, SetRole
+from sojourn.fleet.slots import Fetch
 from sojourn.fleet.views import ROLES, UP
 from sojourn.policies.tables import SLOTS
 
@@ -84,25 +85,34 @@ class Peeking:
         pass
 
 
+class Fetching(Peeking):
+    """A router that fetches prefixes from anywhere, itself and replicas that are gone included."""
+
+    def route(self, request, now):
+        source = self.fleet.replicas[(5 * request.id + now) % len(self.fleet.replicas)]
+        return Fetch(super().route(request, now), source.index)
+
+
 @dataclass(frozen=True)
 class NoConfig:
     pass
 
 
 NOISE = {
-    "route": ("peeking", (NoConfig, Peeking)),
-    "place": ("noise", (PlaceConfig, NoisePlace)),
-    "scale": ("noise", (ScaleConfig, NoiseScale)),
+    ("route", "peeking"): (NoConfig, Peeking),
+    ("route", "fetching"): (NoConfig, Fetching),
+    ("place", "noise"): (PlaceConfig, NoisePlace),
+    ("scale", "noise"): (ScaleConfig, NoiseScale),
 }
 
 
 @contextmanager
 def registered():
     """Have the tables list the noisy policies for a while."""
-    for slot, (name, made) in NOISE.items():
+    for (slot, name), made in NOISE.items():
         SLOTS[slot][name] = made
     try:
         yield
     finally:
-        for slot, (name, _) in NOISE.items():
+        for slot, name in NOISE:
             SLOTS[slot].pop(name, None)

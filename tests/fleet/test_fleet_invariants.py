@@ -15,7 +15,7 @@ SETTINGS = settings(
     max_examples=8, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 HOSTILE = {
-    "routes": ["round_robin", "least_load", "peeking"],
+    "routes": ["round_robin", "least_load", "peeking", "fetching"],
     "places": ["noise", "least_loaded"],
     "scales": ["fixed", "noise"],
 }

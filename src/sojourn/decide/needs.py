@@ -22,5 +22,6 @@ class Need(Enum):
     TOOL_TIME = "predict tool times"
     MIGRATE = "migrate a live request"
     TRANSFER = "transfer KV from prefill to decode"
+    FETCH = "fetch cached prefixes from other replicas"
     SCALE = "add and remove replicas"
     TRUTH = "know the true output length"

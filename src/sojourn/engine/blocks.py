@@ -200,6 +200,20 @@ class BlockPool:
         if request.id in self.landed:
             self.give(self.blocks_at(*self.landed.pop(request.id)))
 
+    def lend(self, request: Request) -> int:
+        """Lease what is found of a request that queues elsewhere, to be read; return its tokens."""
+        tokens, runs, _ = self.find(request)
+        if runs:
+            self._lease(request, runs, 0)
+        return tokens
+
+    def shelve(self, id: int) -> None:
+        """Let whole prefix ids that landed from another replica be found by everybody."""
+        request, tokens = self.landed.pop(id)
+        self.leases[id] = Lease()
+        self.publish(request, tokens)
+        self.release(request, tokens, again=False)
+
     def _admit_landed(self, request: Request, tokens: int, reserve: int) -> int:
         """Take the further blocks of a request whose KV came from another replica."""
         found = self.landed[request.id][1]

@@ -8,7 +8,7 @@ gone is dropped, and the policy is asked again at the next occasion.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Protocol, TypeAlias
+from typing import ClassVar, NamedTuple, Protocol, TypeAlias
 
 from sojourn.decide.actions import Migrate, Reject, Scale, SetRole
 from sojourn.decide.clock import Time
@@ -16,9 +16,22 @@ from sojourn.decide.needs import Need
 from sojourn.decide.request import RequestView
 from sojourn.fleet.views import ReplicaView, RoutedView
 
+
+
+class Fetch(NamedTuple):
+    """Send a request to a replica that first copies what another has cached of its prompt.
+
+    Attributes:
+        replica: Index of the replica that computes the rest.
+        source: Index of the one whose prefix cache is read.
+    """
+
+    replica: int
+    source: int
+
+
 Verdict: TypeAlias = int | Reject | None
-"""Index of a replica; a refusal; or None to keep the request at the router until a replica changes.
-"""
+"""Index of a replica; a refusal; or None to keep the request until a replica changes."""
 
 
 class Route(Protocol):
@@ -35,7 +48,7 @@ class Route(Protocol):
     needs: ClassVar[frozenset[Need]]
     minds_changes: ClassVar[bool]
 
-    def route(self, request: RoutedView, now: Time) -> Verdict:
+    def route(self, request: RoutedView, now: Time) -> Verdict | Fetch:
         """Return what becomes of an arrival."""
 
     def changed(self, replica: ReplicaView, now: Time) -> None:

@@ -24,7 +24,7 @@ VLLM: Final = frozenset(
 IDEAL: Final = VLLM | {Need.SWAP}
 """An engine that also swaps KV to host memory, asynchronously."""
 
-FLEET: Final = frozenset({Need.MIGRATE, Need.TRANSFER, Need.SCALE})
+FLEET: Final = frozenset({Need.MIGRATE, Need.TRANSFER, Need.FETCH, Need.SCALE})
 """What every simulated fleet offers, whatever engines are in it; of one engine it asks nothing."""
 
 HOSTS: Final[Mapping[str, frozenset[Need]]] = {"vllm": VLLM, "ideal": IDEAL}

@@ -99,7 +99,11 @@ class Recipe:
         """What its policies need of a host, and of a fleet."""
         filled = {**self.slots, **self.fleet}
         return (self.prefill.needs if self.prefill else frozenset()).union(
-            *(SLOTS[slot][name][1].needs for slot, (name, _) in filled.items() if slot in SLOTS)
+            *(
+                SLOTS[slot][name][1].needs | getattr(config, "needs", frozenset())
+                for slot, (name, config) in filled.items()
+                if slot in SLOTS
+            )
         )
 
     @property

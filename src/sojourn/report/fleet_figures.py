@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from sojourn.report import units
-from sojourn.report.fleet_row import HANDOVER, MIGRATION, FleetRow
+from sojourn.report.fleet_row import FETCH, HANDOVER, MIGRATION, FleetRow
 from sojourn.report.metrics import Row
 from sojourn.report.summary import RunSummary
 
@@ -54,6 +54,7 @@ COST: Final = (
 )
 MOVES: Final = (
     Figure("hand-\novers", lambda fleet: fleet.done(HANDOVER), units.count),
+    Figure("prefix\nfetches", lambda fleet: fleet.done(FETCH), units.count),
     Figure("migra-\ntions", lambda fleet: fleet.done(MIGRATION), units.count),
     Figure(
         "given\nup",

@@ -19,6 +19,7 @@ HOUR: Final = 3600 * SECOND
 DONE: Final = "done"
 MIGRATION: Final = "migration"
 HANDOVER: Final = "handover"
+FETCH: Final = "fetch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +33,11 @@ class FleetRow:
         dollars: What they cost; None if no price was given.
         dollars_per_million_output_tokens: Of finished requests' tokens.
         dollars_per_met_request: Per request that met every SLO it had.
-        moves: Moves by kind (`handover`, `migration`) and outcome.
+        moves: Moves by kind (`handover`, `migration`, `fetch`) and outcome.
         migration_downtime_seconds: Of completed live migrations, from losing the seat at the
             source to the KV being complete at the target.
         handover_seconds: Of completed hand-overs, from the copy's begin to its end.
+        fetch_seconds: Of completed prefix fetches, from the router's word until the prompt queues.
         transfer_bytes: Bytes of KV copied, by kind of move, moves that came to nothing included.
         lost_requests: Times that a request was on a replica when that was lost.
         resumed: Those after which it was sent on.
@@ -58,6 +60,7 @@ class FleetRow:
     moves: Mapping[str, Mapping[str, int]]
     migration_downtime_seconds: Spread
     handover_seconds: Spread
+    fetch_seconds: Spread
     transfer_bytes: Mapping[str, int]
     lost_requests: int
     resumed: int
@@ -92,6 +95,7 @@ class FleetRow:
             "moves": {kind: dict(outcomes) for kind, outcomes in self.moves.items()},
             "migration_downtime_seconds": self.migration_downtime_seconds.to_json(),
             "handover_seconds": self.handover_seconds.to_json(),
+            "fetch_seconds": self.fetch_seconds.to_json(),
             "transfer_bytes": dict(self.transfer_bytes),
             "lost_requests": self.lost_requests,
             "resumed": self.resumed,
@@ -125,6 +129,7 @@ def fleet_row(record: RunRecord, facts: Served) -> FleetRow | None:
         },
         migration_downtime_seconds=spread(_downtimes(fleet, MIGRATION)),
         handover_seconds=spread(_downtimes(fleet, HANDOVER)),
+        fetch_seconds=spread(_downtimes(fleet, FETCH)),
         transfer_bytes={
             kind: sum(one.bytes for one in fleet.moves if one.kind == kind) for kind in kinds
         },

@@ -11,7 +11,7 @@ import numpy as np
 from sojourn.report import units
 from sojourn.report.fleet_figures import thousand_met
 from sojourn.report.fleet_picture import Lane
-from sojourn.report.fleet_row import DONE, HANDOVER, MIGRATION, FleetRow
+from sojourn.report.fleet_row import DONE, FETCH, HANDOVER, MIGRATION, FleetRow
 from sojourn.report.served import FloatArray
 from sojourn.report.summary import RunSummary
 
@@ -122,6 +122,7 @@ def _facts(row: FleetRow) -> list[tuple[str, str]]:
         ("GPU hours", units.rate(row.gpu_hours)),
         ("hand-overs", _moves(row, HANDOVER)),
         ("migrations", _moves(row, MIGRATION)),
+        ("prefix fetches", _moves(row, FETCH)),
         (
             "downtime",
             f"{units.seconds(down.mean)}, p99 {units.seconds(down.p99)}" if down.p99 else "",

@@ -26,8 +26,10 @@ from sojourn.decide.clock import NEVER, SECOND, Time
 from sojourn.errors import UserError
 from sojourn.fleet.design import Design
 from sojourn.fleet.views import DECODE
-from sojourn.sim.fleet.loop import FleetSimulation, start
+from sojourn.sim.fleet.fetches import FETCH
+from sojourn.sim.fleet.loop import FleetSimulation
 from sojourn.sim.fleet.moves import HANDOVER
+from sojourn.sim.fleet.start import start
 from sojourn.sim.loop import Setup, Simulation
 from sojourn.sim.workload import Workload
 
@@ -173,10 +175,12 @@ class _Watch:
 
 
 def _kept(simulation: Simulation, moment: Time) -> int:
-    """Return how many requests that came before a moment are still at the router, without a row."""
+    """Return how many requests that came before a moment are on no replica, and have no row."""
     if not isinstance(simulation, FleetSimulation):
         return 0
-    return sum(request.arrival < moment for request in simulation.kept)
+    moves = simulation.moves.live.values()
+    fetching = sum(move.kind == FETCH and move.request.arrival < moment for move in moves)
+    return fetching + sum(request.arrival < moment for request in simulation.kept)
 
 
 def _handed(simulation: Simulation) -> int:

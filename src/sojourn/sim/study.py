@@ -23,7 +23,7 @@ from sojourn.recipes.load import Recipe
 from sojourn.sim.engines import Cost as Cost
 from sojourn.sim.engines import Fleet as Fleet
 from sojourn.sim.engines import with_decisions as with_decisions
-from sojourn.sim.fleet.loop import start
+from sojourn.sim.fleet.start import start
 from sojourn.sim.workload import Workload
 from sojourn.steplog.record import RunRecord
 

@@ -43,12 +43,12 @@ class MoveRow:
     """A move of a request; times in picoseconds.
 
     Attributes:
-        kind: `handover` or `migration`.
+        kind: `handover`, `migration` or `fetch` (of a prefix, before the prompt is computed).
         request: Row of the request.
         source, target: Indices of replicas.
         began, ended: From the first copy asked for to the end.
-        down: From losing its seat at the source to its KV being complete at the target; -1 if it
-            never lost it.
+        down: From losing its seat at the source to its KV being complete at the target, and of a
+            fetch all its time; -1 if it never lost its seat.
         bytes, stages: Copied bytes, and copies.
         outcome: How it ended.
     """

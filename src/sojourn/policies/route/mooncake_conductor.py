@@ -11,9 +11,9 @@ Memory: the tree of prompts sent, as large for each replica as its KV; uncached 
 Needs: STEP_TIME, and REJECT if it rejects.
 Deviations: matches are what the router sent, not the instances' own directories. At most
     `candidates` holders are compared, and as many replicas with the shortest queues. The threshold
-    is hand-tuned and not published: 2 here. Engines here have no store to fetch prefixes from:
-    with `fetches`, KV is assumed to come but is computed after all; off, nothing is fetched, and
-    this is the paper's local cache-aware dispatch. Decoders are the place slot's; TBT is not
+    is hand-tuned and not published: 2 here. With `fetches`, what the best match has comes out of
+    its prefix cache, not out of host memory; off, nothing is fetched, and this is the paper's local
+    cache-aware dispatch, which needs nothing of engines. Decoders are the place slot's; TBT is not
     predicted. With `reject`, who would miss the TTFT deadline is refused; off by default.
 Fails when: outputs are long: queues of prompts say nothing of decoding beside them.
 """
@@ -28,7 +28,7 @@ from sojourn.decide.clock import Time
 from sojourn.decide.needs import Need
 from sojourn.decide.request import Request
 from sojourn.errors import UserError
-from sojourn.fleet.slots import Verdict
+from sojourn.fleet.slots import Fetch, Verdict
 from sojourn.fleet.views import DECODE, UP, FleetView, ReplicaView, RoutedView
 from sojourn.policies.route.load_index import LoadIndex
 from sojourn.policies.route.prefix_tree import PrefixTree
@@ -53,6 +53,11 @@ class Config:
     reject: bool = False
     candidates: int = 16
 
+    @property
+    def needs(self) -> frozenset[Need]:
+        """What it needs of the fleet beyond what every such router does."""
+        return frozenset({Need.FETCH} if self.fetches else ())
+
     def __post_init__(self) -> None:
         """Refuse values out of range."""
         if self.fetch_ratio < 1:
@@ -74,7 +79,7 @@ class MooncakeConductor:
         self.queue = PromptQueue()
         self.index = LoadIndex(fleet.draw)
 
-    def route(self, request: RoutedView, now: Time) -> Verdict:
+    def route(self, request: RoutedView, now: Time) -> Verdict | Fetch:
         """Estimate for each candidate, and note what was sent where."""
         shortest = self.index.lowest(self.config.candidates)
         if not shortest:
@@ -95,17 +100,23 @@ class MooncakeConductor:
             assert isinstance(request, Request)
             return Reject(request, WOULD_MISS)
         replica = self.fleet.replicas[chosen]
-        self.queue.add(request, chosen, request.prompt - found[chosen] * self.fleet.block_tokens)
+        fetches = self._fetches(found[chosen], depth)
+        cached = (depth if fetches else found[chosen]) * self.fleet.block_tokens
+        self.queue.add(request, chosen, request.prompt - min(cached, request.prompt - 1))
         self.tree.insert(request, chosen, self.fleet.block_tokens)
         self.tree.trim(chosen, replica.blocks * replica.block_size)
         self.index.put(replica, self._queue_time(replica))
-        return chosen
+        return Fetch(chosen, best) if fetches else chosen
+
+    def _fetches(self, own: int, depth: int) -> bool:
+        """Return whether a replica with `own` ids fetches the rest of the deepest match."""
+        return self.config.fetches and depth > own * self.config.fetch_ratio
 
     def _ttft(self, request: RoutedView, index: int, own: int, best: int, depth: int) -> Time:
         """Return the estimate for a replica that has `own` ids, where `best` has `depth`."""
         replica, size = self.fleet.replicas[index], self.fleet.block_tokens
         fetch = 0
-        if self.config.fetches and depth > own * self.config.fetch_ratio:
+        if self._fetches(own, depth):
             fetch = self.fleet.transfer_time(best, index, (depth - own) * size)
             own = depth
         cached = min(own * size, request.prompt - 1)

@@ -17,8 +17,8 @@
     running: { name: "Seated", words: "in steps" },
     busy: { name: "Busy", share: true, words: "of the time busy" },
   };
-  const MOVES = { migration: "Migrations", handover: "Hand-overs", failed: "Given up" };
-  const WORDS = { handover: "hand-over" };
+  const MOVES = { migration: "Migrations", handover: "Hand-overs", fetch: "Prefix fetches", failed: "Given up" };
+  const WORDS = { handover: "hand-over", fetch: "prefix fetch" };
   const state = { run: -1, measure: "kv", span: null, off: new Set(), at: null, drag: null, play: null };
   const ink = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const fleet = () => data.fleets[state.run];

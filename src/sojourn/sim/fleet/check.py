@@ -12,6 +12,7 @@ from sojourn.fleet.design import RETRY
 from sojourn.fleet.views import DECODE, DOWN, DRAINING, STARTING, UP
 from sojourn.sim.fleet.links import Port, Stream
 from sojourn.sim.fleet.loop import FleetSimulation
+from sojourn.sim.fleet.fetches import FETCH
 from sojourn.sim.fleet.moves import MIGRATION
 from sojourn.sim.fleet.unit import Unit
 
@@ -82,7 +83,8 @@ class FleetInvariants:
                 found(id, "on a replica", unit.index)
         for id, move in sim.moves.live.items():
             if move.left >= 0:
-                found(id, "moving", move.source.index)
+                at = move.target if move.kind == FETCH else move.source
+                found(id, "moving", at.index)
         for id, (_, unit) in sim.moves.returning.items():
             found(id, "going back", unit.index)
         for id, (_, index) in sim.open.items():

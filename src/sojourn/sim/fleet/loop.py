@@ -9,7 +9,6 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
 from heapq import heappush
 from operator import gt
 from time import perf_counter_ns
@@ -21,7 +20,7 @@ from sojourn.decide.limits import HORIZON_STEPS
 from sojourn.decide.request import Request
 from sojourn.engine.replica import Replica
 from sojourn.fleet.design import FAIL, RETRY, Design
-from sojourn.fleet.slots import Place, Route, ScaleSlot
+from sojourn.fleet.slots import Fetch, Place, Route, ScaleSlot, Verdict
 from sojourn.fleet.views import DOWN, DRAINING, UP, Load
 from sojourn.policies.tables import SLOTS
 from sojourn.sim.fleet.lifecycle import Lifecycle
@@ -287,14 +286,25 @@ class FleetSimulation(Simulation):
         if isinstance(verdict, Reject):
             self._ended(request, now, verdict.reason)
             return True
-        if verdict is None or self.units[verdict].status != UP:
+        index = verdict.replica if isinstance(verdict, Fetch) else verdict
+        if index is None or self.units[index].status != UP:
             return False
-        self._give(request, self.units[verdict], now)
+        self._give(request, self.units[index], now, verdict)
         return True
 
-    def _give(self, request: Request, unit: Unit, now: Time) -> None:
+    def _give(
+        self, request: Request, unit: Unit, now: Time, verdict: Verdict | Fetch = None
+    ) -> None:
         self.open[request.id] = (request, unit.index)
         unit.got(request)
+        source = self.units[verdict.source] if isinstance(verdict, Fetch) else unit
+        if source is not unit and source.status in (UP, DRAINING):
+            self.moves.fetch_prefix(request, source, unit, now)
+        else:
+            self.deliver(request, unit, now)
+
+    def deliver(self, request: Request, unit: Unit, now: Time) -> None:
+        """Let a request queue at the replica that it was given to."""
         self._send(request, unit.index, self.truth[request.id], now)
         self.changed(unit, now)
 
@@ -378,18 +388,3 @@ class FleetSimulation(Simulation):
         fleet.moves = self.moves.rows(self.row_of)
         record.fleet = fleet
         return record
-
-
-def start(
-    setup: Setup | Design,
-    workload: Workload,
-    rate_scale: float = 1.0,
-    check: Callable[[Replica], None] | None = None,
-    *,
-    trace_states: bool = False,
-) -> Simulation:
-    """Return a run that is ready to begin: of one replica, or of a fleet."""
-    if isinstance(setup, Design):
-        return FleetSimulation(workload, setup, rate_scale, check=check, trace_states=trace_states)
-    made = replace(setup, check=check, trace_states=trace_states or setup.trace_states)
-    return Simulation(workload, made, rate_scale)

@@ -22,6 +22,7 @@ from sojourn.decide.clock import Time
 from sojourn.decide.request import Request
 from sojourn.decide.states import DECODE, NEW
 from sojourn.fleet.views import DOWN, DRAINING, PREFILL, UP
+from sojourn.sim.fleet.fetches import DONE, FETCH, REFUSED, Fetches
 from sojourn.sim.fleet.links import Stream
 from sojourn.sim.fleet.unit import Handed, Unit
 from sojourn.steplog.fleet import MoveRow
@@ -32,10 +33,8 @@ if TYPE_CHECKING:
 HANDOVER: Final = "handover"
 MIGRATION: Final = "migration"
 
-DONE: Final = "done"
 ENDED: Final = "its request ended"
 YIELDED: Final = "its request lost its seat"
-REFUSED: Final = "no room at the target"
 LOST: Final = "an end was lost"
 
 SLACK_BLOCKS: Final = 2
@@ -48,14 +47,15 @@ class Move:
     """A request on its way from one replica to another.
 
     Attributes:
-        kind: `handover` or `migration`.
+        kind: `handover`, `migration` or `fetch`.
         began, ended: When the first copy was asked for, and when it was over.
-        left: When the request lost its seat at the source; -1 before.
+        left: Since when the request has been on no replica; -1 before.
         seat: Its seat at the source when the move began; another one means that it was preempted.
         tokens: Tokens copied so far, or being copied.
         bytes: Bytes copied in all.
         stages: Copies begun.
         stream: The copy under way.
+        guest: Of a fetch, who the blocks at the target are for until the copy is there.
         outcome: How it ended; empty before.
     """
 
@@ -71,6 +71,7 @@ class Move:
     bytes: int = 0
     stages: int = 0
     stream: Stream | None = None
+    guest: Request | None = None
     outcome: str = ""
 
 
@@ -91,6 +92,7 @@ class Moves:
         self.past: list[Move] = []
         self.returning: dict[int, tuple[Request, Unit]] = {}
         self.refunds = 0
+        self.fetches = Fetches(self)
 
     def hand_over(self, unit: Unit, request: Request, now: Time) -> None:
         """Take a request that a prefill replica has given its first token."""
@@ -134,7 +136,7 @@ class Moves:
             target.bridge.popleft()
             move = Move(HANDOVER, request, self.sim.units[index], target, now, left=now)
             self.live[request.id] = move
-            self._copy(move, tokens, now)
+            self.copy(move, tokens, now)
 
     def migrate(self, request: Request, source: Unit, target: Unit, now: Time) -> bool:
         """Begin to move a decoding request; return whether it can be begun."""
@@ -148,6 +150,10 @@ class Moves:
         target.arriving += 1
         self._stage(move, now)
         return True
+
+    def fetch_prefix(self, request: Request, source: Unit, target: Unit, now: Time) -> None:
+        """Begin to copy what one replica has cached of a prompt to the one that will compute it."""
+        self.fetches.begin(Move(FETCH, request, source, target, now, left=now), now)
 
     def ended(self, request: Request, now: Time) -> None:
         """End the move of a request that has ended, if there is one."""
@@ -166,9 +172,9 @@ class Moves:
         last = blocks <= design.last_blocks or move.stages >= design.most_stages
         if last:
             tokens += SLACK_BLOCKS * size
-        self._soon(move.target, lambda at: self._reserve(move, tokens, last, at), now)
+        self.soon(move.target, lambda at: self._reserve(move, tokens, last, at), now)
 
-    def _soon(self, unit: Unit, chore: Callable[[Time], None], now: Time) -> None:
+    def soon(self, unit: Unit, chore: Callable[[Time], None], now: Time) -> None:
         """Have something done at the first boundary of a replica that is later than now.
 
         At a boundary of one replica nobody can tell whether another has one at the same moment:
@@ -189,9 +195,9 @@ class Moves:
         if move.target.status != UP or not pool.land(move.request, tokens):
             self._abort(move, REFUSED, now)
         elif last and move.left < 0:
-            self._soon(move.source, lambda at: self._take_out(move, at), now)
+            self.soon(move.source, lambda at: self._take_out(move, at), now)
         else:
-            self._copy(move, tokens, now)
+            self.copy(move, tokens, now)
 
     def _take_out(self, move: Move, now: Time) -> None:
         """At a boundary of the source: end the decoding, then copy the rest."""
@@ -204,11 +210,12 @@ class Moves:
         move.left = now
         pool = move.target.replica.pool
         if pool.blocks_at(move.request, tokens) <= pool.blocks_at(*pool.landed[move.request.id]):
-            self._copy(move, tokens, now)
+            self.copy(move, tokens, now)
         else:
-            self._soon(move.target, lambda at: self._reserve(move, tokens, True, at), now)
+            self.soon(move.target, lambda at: self._reserve(move, tokens, True, at), now)
 
-    def _copy(self, move: Move, tokens: int, now: Time) -> None:
+    def copy(self, move: Move, tokens: int, now: Time) -> None:
+        """Begin to copy up to so many tokens."""
         sim, source, target = self.sim, move.source, move.target
         size = (tokens - move.tokens) * source.group.kv_token_bytes
         blocks = -(-(tokens - move.tokens) // source.block_size)
@@ -226,16 +233,20 @@ class Moves:
 
     def _copied(self, move: Move, now: Time) -> None:
         move.stream = None
+        if move.kind == FETCH:
+            self.fetches.copied(move, now)
+            return
         if move.left < 0:
             self._stage(move, now)
             return
         request, source, target = move.request, move.source, move.target
-        self._end(move, DONE, now)
+        self.close(move, DONE, now)
         self.sim.at_boundary(source, lambda _: source.replica.release_export(request.id), now)
         self.sim.at_boundary(target, lambda _: _trim(target, request, move.tokens), now)
         self.sim.resubmit(request, source, target, now)
 
-    def _end(self, move: Move, outcome: str, now: Time) -> None:
+    def close(self, move: Move, outcome: str, now: Time) -> None:
+        """Take a move off the books."""
         move.outcome = outcome
         move.ended = now
         del self.live[move.request.id]
@@ -246,7 +257,10 @@ class Moves:
 
     def _abort(self, move: Move, outcome: str, now: Time) -> None:
         """Give up: blocks taken at the target go back; who has left the source goes on anew."""
-        self._end(move, outcome, now)
+        if move.kind == FETCH:
+            self.fetches.end(move, outcome, now)
+            return
+        self.close(move, outcome, now)
         if move.stream is not None:
             self.sim.links.cancel(move.stream, now)
         request, source, target = move.request, move.source, move.target
@@ -273,7 +287,7 @@ class Moves:
         nobody = replace(request, id=-self.refunds, state=NEW)
         _, tokens = pool.landed.pop(request.id)
         pool.landed[nobody.id] = (nobody, tokens)
-        self._soon(target, lambda _: pool.unland(nobody), now)
+        self.soon(target, lambda _: pool.unland(nobody), now)
 
     def _return(self, request: Request, source: Unit, now: Time) -> None:
         """Have a request that left take up its KV again, at a boundary of the replica that has it.
@@ -289,7 +303,7 @@ class Moves:
             source.replica.pool.land(request, tokens)
             self.sim.resubmit(request, source, source, at)
 
-        self._soon(source, go_back, now)
+        self.soon(source, go_back, now)
 
     def lose(self, unit: Unit, now: Time) -> None:
         """End all moves from or to a replica that is gone."""

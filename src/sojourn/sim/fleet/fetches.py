@@ -1,0 +1,99 @@
+"""Prompts that take along what another replica has cached of them, before they queue.
+
+Each end acts at a step boundary of its own. The source keeps the prefix from then on until it has
+been read; the target takes blocks for what it has not, and puts the copy into its prefix cache when
+all of it is there. Then the prompt queues at the target and finds the prefix as it finds any other,
+unless it has been evicted by the time that it gets a seat. Whatever goes wrong, it queues without.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from sojourn.decide.clock import Time
+from sojourn.decide.request import Request
+from sojourn.decide.states import NEW
+from sojourn.fleet.views import DOWN, DRAINING
+from sojourn.sim.fleet.unit import Unit
+
+if TYPE_CHECKING:
+    from sojourn.sim.fleet.moves import Move, Moves
+
+FETCH: Final = "fetch"
+
+DONE: Final = "done"
+NOTHING: Final = "nothing to fetch"
+REFUSED: Final = "no room at the target"
+
+
+class Fetches:
+    """The fetches among the moves of a run; no request has two at once."""
+
+    def __init__(self, moves: Moves) -> None:
+        self.moves = moves
+
+    def begin(self, move: Move, now: Time) -> None:
+        """Have the source keep what is to be read."""
+        self.moves.live[move.request.id] = move
+        self.moves.soon(move.source, lambda at: self._lend(move, at), now)
+
+    def _lend(self, move: Move, now: Time) -> None:
+        """At a boundary of the source: keep what it has."""
+        if move.outcome:
+            return
+        replica, request = move.source.replica, move.request
+        if tokens := replica.pool.lend(request):
+            replica.exports[request.id] = (request, tokens)
+            self.moves.soon(move.target, lambda at: self._reserve(move, tokens, at), now)
+        else:
+            self.end(move, NOTHING, now)
+
+    def _reserve(self, move: Move, tokens: int, now: Time) -> None:
+        """At a boundary of the target: take blocks for what it has not."""
+        if move.outcome:
+            return
+        pool, request = move.target.replica.pool, move.request
+        have = pool.find(request)[0]
+        if have >= tokens:
+            self.end(move, NOTHING, now)
+            return
+        ids = request.prefix[have // pool.id_tokens : tokens // pool.id_tokens]
+        self.moves.refunds += 1
+        guest = replace(request, id=-self.moves.refunds, prefix=ids, state=NEW)
+        if not pool.land(guest, tokens - have):
+            self.end(move, REFUSED, now)
+            return
+        move.guest = guest
+        self.moves.copy(move, tokens - have, now)
+
+    def copied(self, move: Move, now: Time) -> None:
+        """Have the target put what has come into its prefix cache."""
+        self.moves.soon(move.target, lambda at: self._shelve(move, at), now)
+
+    def _shelve(self, move: Move, now: Time) -> None:
+        if move.outcome:
+            return
+        assert move.guest is not None, "copied without blocks"
+        move.target.replica.pool.shelve(move.guest.id)
+        move.guest = None
+        self.end(move, DONE, now)
+
+    def end(self, move: Move, outcome: str, now: Time) -> None:
+        """Let the prompt queue, with what has come or without; all that was taken goes back."""
+        sim, request, source, target = self.moves.sim, move.request, move.source, move.target
+        self.moves.close(move, outcome, now)
+        if move.stream is not None:
+            sim.links.cancel(move.stream, now)
+        if source.status != DOWN and request.id in source.replica.exports:
+            sim.at_boundary(source, lambda _: source.replica.release_export(request.id), now)
+        if target.status != DOWN and move.guest is not None:
+            guest = move.guest
+            self.moves.soon(target, lambda _: target.replica.pool.unland(guest), now)
+        if request.id in sim.open:
+            if target.status == DOWN:
+                sim.recover(request, now)
+            else:
+                sim.deliver(request, target, now)
+        if source.status == DRAINING:
+            sim.lives.drained(source, now)
