@@ -19,9 +19,9 @@ from docs.state_diagram import draw
 from sojourn.cli.policies import parse_attributes
 from sojourn.decide import states
 from sojourn.decide.needs import Need
-from sojourn.policies.tables import FLEET_SLOTS, REPLICA_SLOTS, SLOTS
+from sojourn.policies.tables import FLEET_SLOTS, REPLICA_SLOTS, ROLLOUT_SLOTS, SLOTS
 from sojourn.recipes import fleet_recipe_names, load_recipe, recipe_names
-from sojourn.recipes.hosts import FLEET, HOSTS, VLLM
+from sojourn.recipes.hosts import FLEET, HOSTS, deployable
 from sojourn.sim.check import RESIDENT
 
 DOCS: Final = Path(__file__).resolve().parent
@@ -97,10 +97,11 @@ def policy_entry(slot: str, name: str, config: type[Any], policy: type[Any]) -> 
         if HEADER.match(part):
             key, _, text = part.partition(": ")
             bullets.append(f"- **{key}:** {' '.join(text.split())}")
-    needs: frozenset[Need] = policy.needs
-    runs = "deployable" if needs <= VLLM else "simulator only"
-    if slot in FLEET_SLOTS and needs <= VLLM:
+    runs = "deployable" if deployable(policy.needs) else "simulator only"
+    if runs == "deployable" and slot in FLEET_SLOTS:
         runs = "deployable in a router"
+    elif runs == "deployable" and slot in ROLLOUT_SLOTS:
+        runs = "deployable in a trainer"
     lines = [f"### `{name}`\n", f"{sentence} *{runs.capitalize()}.*\n", *bullets]
     parameters = parameter_rows(config)
     if parameters:

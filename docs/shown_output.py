@@ -24,6 +24,8 @@ PAGES: Final = (
     DOCS.parent / "README.md",
     DOCS / "tutorials" / "first-comparison.md",
     DOCS / "how-to" / "compare-fleets.md",
+    DOCS / "how-to" / "rollouts.md",
+    DOCS / "reference" / "rollout-scenario.md",
 )
 FILE: Final = re.compile(r"<!-- file: ([\w.-]+) -->\n```toml\n(.*?)```\n", re.DOTALL)
 COMMAND: Final = re.compile(r"<!-- command: (\w+) -->\n```sh\n(.+?)\n```\n", re.DOTALL)

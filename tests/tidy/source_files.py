@@ -8,15 +8,24 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 SRC = ROOT / "src" / "sojourn"
-PURE = ("decide", "engine", "policies")
+PURE = ("decide", "engine", "policies", "rollout")
 """The packages that run in every host, or must be exactly repeatable."""
 
 SHARED_POLICY_CODE = {
+    "allocate/sharing.py": "numbers of rollouts in proportion, or for the least variance",
+    "allocate/student.py": "quantiles of Student's t distribution",
+    "control/checkpoints.py": "rollouts of a group at a token count, and how they ended",
+    "dispatch/seats.py": "the engine with the smallest share of its seats taken",
+    "dispatch/sibling_lengths.py": "expected lengths, given how long siblings have been running",
     "route/llumnix_freeness.py": "freeness as Llumnix's three slots count it",
     "route/load_index.py": "the replica with the lowest score, kept current by changes",
     "route/preble_window.py": "the prefixes of the last minutes, and what each costs whom",
     "route/prefix_tree.py": "which replicas were sent which prefixes, a table of ids",
     "route/prompt_queue.py": "uncached prompt tokens in flight to each replica",
+    "select/attention.py": "success rates predicted from a reference set and embeddings",
+    "select/beta_math.py": "expectations under a beta distribution",
+    "select/logit_filter.py": "success probabilities tracked on the logit scale",
+    "select/pool.py": "candidates drawn from all prompts, and what selectors of them share",
     "order/service_seconds.py": "remaining time and tokens, used by both clairvoyant orders",
     "order/steady.py": "what an order without alarms has in common",
 }

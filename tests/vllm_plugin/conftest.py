@@ -111,6 +111,47 @@ def pair(server: Callable[..., Server], tiny: SimpleNamespace) -> SimpleNamespac
     return SimpleNamespace(stock=stock.wait(), ours=ours.wait())
 
 
+@pytest.fixture(scope="session")
+def host(with_vllm: None) -> ModuleType:
+    """The module that drives engines through the rollout adapter; it imports vLLM."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return import_module("vllm_rollouts")
+
+
+@pytest.fixture(scope="session")
+def new_place(
+    host: ModuleType, tiny: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., object]]:
+    """Starts engines in processes of their own; all are closed at the end."""
+    folder = tmp_path_factory.mktemp("places")
+    with ExitStack() as stack:
+
+        def make(name: str, beside: object = None, **changed: object) -> object:
+            made = host.Place(tiny.model, folder / name, beside, **changed)
+            stack.callback(made.close)
+            return made
+
+        yield make
+
+
+@pytest.fixture(scope="session")
+def place(new_place: Callable[..., object]) -> object:
+    """An engine that outlives the tests."""
+    return new_place("steady")
+
+
+@pytest.fixture(scope="session")
+def weights(
+    host: ModuleType, tiny: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory
+) -> SimpleNamespace:
+    """The tiny model's own weights, and others."""
+    from benchmarks.tiny_model import Size, make_model
+
+    other = make_model(tmp_path_factory.mktemp("weights") / "other", Size(seed=5))
+    return SimpleNamespace(old=host.Checkpoint(tiny.model), new=host.Checkpoint(other))
+
+
 SHARED = {"pair": "servers", "server": "servers", "engine": "engines"}
 """Fixtures that take long to make, and the group of tests that is kept in one process for them."""
 

@@ -65,12 +65,13 @@ def slots(incomplete: str) -> list[str]:
 
 
 def parameters(incomplete: str) -> list[str]:
-    """Return `slot.parameter=` of the policies of all slots, as far as they begin so."""
-    from sojourn.policies.tables import SLOTS
+    """Return `slot.parameter=` of the policies of a fleet's slots, as far as they begin so."""
+    from sojourn.policies.tables import ROLLOUT_SLOTS, SLOTS
 
     names = (
         f"{slot}.{field.name}="
         for slot, table in SLOTS.items()
+        if slot not in ROLLOUT_SLOTS
         for config, _ in table.values()
         for field in fields(config)
     )

@@ -19,6 +19,7 @@ from sojourn.cli import (
     recipes,
     replay,
     report,
+    rollout,
     serve,
     simulate,
     trace,
@@ -91,6 +92,7 @@ for verb, examples in VERBS:
 app.command(help=_page(serve.serve.__doc__, serve.EXAMPLES), context_settings=serve.SETTINGS)(
     serve.serve
 )
+app.add_typer(rollout.app, name="rollout")
 app.add_typer(trace.app, name="trace")
 
 

@@ -52,10 +52,12 @@ class PolicyPage:
     @property
     def runs_as(self) -> str:
         """Where it can run, in a few words."""
-        from sojourn.policies.tables import FLEET_SLOTS
+        from sojourn.policies.tables import FLEET_SLOTS, ROLLOUT_SLOTS
 
         if not self.deployable:
             return "simulator only"
+        if self.slot in ROLLOUT_SLOTS:
+            return "deployable in a trainer"
         return "deployable in a router" if self.slot in FLEET_SLOTS else "deployable"
 
     def to_json(self) -> dict[str, Any]:
@@ -210,7 +212,10 @@ def _print_page(page: PolicyPage) -> None:
     if not page.parameters:
         typer.echo("\nIt has no parameters.")
         return
-    typer.echo(f"\nParameters (--param {page.slot}.NAME=VALUE):")
+    from sojourn.policies.tables import ROLLOUT_SLOTS
+
+    flag = "" if page.slot in ROLLOUT_SLOTS else f" (--param {page.slot}.NAME=VALUE)"
+    typer.echo(f"\nParameters{flag}:")
     for one in page.parameters:
         typer.echo(f"  {one.name} = {one.default}  ({one.type})")
         if one.meaning:

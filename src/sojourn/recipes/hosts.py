@@ -7,6 +7,7 @@ from typing import Final
 
 from sojourn.decide.needs import Need
 from sojourn.errors import UserError
+from sojourn.rollout.needs import VLLM_ROLLOUTS, RolloutNeed
 
 VLLM: Final = frozenset(
     {
@@ -30,9 +31,9 @@ FLEET: Final = frozenset({Need.MIGRATE, Need.TRANSFER, Need.FETCH, Need.SCALE})
 HOSTS: Final[Mapping[str, frozenset[Need]]] = {"vllm": VLLM, "ideal": IDEAL}
 
 
-def deployable(needs: Iterable[Need]) -> bool:
+def deployable(needs: Iterable[Need | RolloutNeed]) -> bool:
     """Return whether stock vLLM offers everything in `needs`."""
-    return VLLM.issuperset(needs)
+    return (VLLM | VLLM_ROLLOUTS).issuperset(needs)
 
 
 def check(recipe: str, needs: frozenset[Need], host: str, runnable: Iterable[str]) -> None:

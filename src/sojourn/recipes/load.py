@@ -329,8 +329,9 @@ def _recipe(name: str, document: dict[str, Any], host: str, origin: str) -> Reci
     if texts["kind"] not in KINDS:
         raise unknown(f"kind in {origin}", texts["kind"], KINDS)
     for key in tables:
-        if key not in (*SLOTS, ROLES):
-            raise unknown(f"key in {origin}", key, (*SLOTS, ROLES, *TEXTS, "host", "decision"))
+        if key not in (*REPLICA_SLOTS, *FLEET_SLOTS, ROLES):
+            known = (*REPLICA_SLOTS, *FLEET_SLOTS, ROLES, *TEXTS, "host", "decision")
+            raise unknown(f"key in {origin}", key, known)
     return Recipe(
         name=name,
         title=texts["title"],

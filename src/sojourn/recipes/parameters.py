@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 from sojourn.decide.clock import NEVER, SECOND, to_seconds
 from sojourn.errors import UserError, shown, unknown
-from sojourn.policies.tables import SLOTS
+from sojourn.policies.tables import FLEET_SLOTS, REPLICA_SLOTS, SLOTS
 
 SECONDS_MIN: Final = to_seconds(1)
 SECONDS_MAX: Final = NEVER // 2 // SECOND
@@ -81,7 +81,7 @@ def parse_parameters(
                 f"--param {text!r} is malformed: write slot.parameter=value, "
                 "such as order.quantum_base_seconds=0.02"
             )
-        slots = {*SLOTS, *(slot for _, slots in filled for slot in slots)}
+        slots = {*REPLICA_SLOTS, *FLEET_SLOTS, *(slot for _, slots in filled for slot in slots)}
         if slot not in slots:
             raise unknown("slot in --param", slot, slots)
         names = {

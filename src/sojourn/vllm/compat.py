@@ -1,5 +1,7 @@
 """What the plugin relies on inside vLLM: the one place that knows vLLM's internals.
 
+`compat_engine` does the same for rollouts, which drive an engine from outside.
+
 None of it is a stable interface. `check` looks for every name at start-up and says which is gone,
 so that another version of vLLM is refused with a sentence and never serves wrongly.
 """

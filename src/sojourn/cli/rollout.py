@@ -1,0 +1,175 @@
+"""`sojourn rollout`: what rollout policies give a training run, before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from sojourn.cli import completion
+from sojourn.cli import options as opt
+from sojourn.cli.streams import console
+
+if TYPE_CHECKING:
+    from sojourn.sim.rollout.scenario import Scenario
+    from sojourn.sim.rollout.study import RolloutStudy, RunTask
+
+INTERRUPTED: Final = 130
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Compare rollout policies of RL training in simulation.",
+)
+
+File = Annotated[
+    Path,
+    typer.Argument(
+        metavar="SCENARIO.toml",
+        help="A scenario; `sojourn rollout scenario` prints one to begin with.",
+        autocompletion=completion.toml_files,
+    ),
+]
+Steps = Annotated[
+    int | None, typer.Option("--steps", help="Training steps, in place of the scenario's.")
+]
+Seeds = Annotated[
+    int | None, typer.Option("--seeds", help="Number of seeds, in place of the scenario's.")
+]
+
+
+@app.command()
+def compare(
+    file: File,
+    steps: Steps = None,
+    seeds: Seeds = None,
+    jobs: opt.Jobs = None,
+    json: opt.JsonFile = None,
+    html: opt.HtmlFile = None,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Run every candidate of a scenario with every seed, and say which to use.
+
+    The output is a verdict, which may be to keep the baseline, and tables of speed, tokens and
+    what is trained, with intervals over seeds.
+
+    Try:
+
+        sojourn rollout scenario > scenario.toml
+
+        sojourn rollout compare scenario.toml --json out.json --html out.html
+    """
+    opt.check_outputs({"--json": json, "--html": html}, file)
+    opt.check_jobs(jobs)
+    scenario = _read(file, steps, seeds)
+    study = _run(scenario, jobs, quiet)
+    if not _deliver(scenario, study, json, html):
+        raise typer.Exit(INTERRUPTED)
+
+
+@app.command()
+def scenario() -> None:
+    """Print a scenario to begin with: every table, with what it means.
+
+    Try:
+
+        sojourn rollout scenario > scenario.toml
+    """
+    from sojourn.sim.rollout.example import EXAMPLE
+
+    typer.echo(EXAMPLE, nl=False)
+
+
+def _read(file: Path, steps: int | None, seeds: int | None) -> Scenario:
+    """Return the scenario, with what the command line says in place of it."""
+    from sojourn.files import read_toml
+    from sojourn.sim.rollout.scenario import scenario_of
+
+    document = read_toml(file)
+    if steps is not None:
+        document["steps"] = steps
+        if document.get("warmup_steps", 0) >= steps > 0:
+            document["warmup_steps"] = steps // 4
+    if seeds is not None:
+        document["seeds"] = seeds
+    return scenario_of(document, str(file), file.parent)
+
+
+def _run(scenario: Scenario, jobs: int | None, quiet: bool) -> RolloutStudy:
+    """Run everything, with a bar on a terminal."""
+    from sojourn.sim.rollout.study import run_rollouts, tasks_of
+
+    tasks = tasks_of(scenario)
+    with _bar(len(tasks), quiet) as told:
+        return run_rollouts(scenario, tasks, jobs=jobs, told=told)
+
+
+@contextmanager
+def _bar(runs: int, quiet: bool) -> Iterator[Callable[[RunTask], None]]:
+    """Show on a terminal how many runs have ended; yields what to call after each."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    made = console(err=True)
+    if quiet or not made.is_terminal:
+        yield lambda _: None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=made, transient=True) as progress:
+        bar = progress.add_task("running", total=runs)
+        yield lambda _: progress.advance(bar)
+
+
+def _deliver(scenario: Scenario, study: RolloutStudy, json: Path | None, html: Path | None) -> bool:
+    """Write the files, print verdict and tables; return whether nothing was interrupted."""
+    from sojourn.report.json_report import write_json
+    from sojourn.report.rollouts import judge, summarise
+    from sojourn.report.rollouts_html import rollouts_document, write_rollouts_html
+    from sojourn.report.rollouts_table import print_rollouts
+
+    if not study.complete:
+        typer.echo(f"interrupted: {len(study.records)} runs had ended", err=True)
+    if not any(_is_baseline(scenario, record) for record in study.records):
+        typer.echo("nothing is reported: the baseline had not run", err=True)
+        raise typer.Exit(INTERRUPTED)
+    rows = summarise(study.records, scenario.baseline)
+    verdict = judge(rows, scenario.baseline, scenario.lag_versions_max)
+    settings = scenario.settings
+    # Files first: a terminal that goes away must not cost the results.
+    if json is not None:
+        document = rollouts_document(scenario.name, settings, rows, verdict, study.complete)
+        write_json(json, document)
+    if html is not None:
+        write_rollouts_html(html, scenario.name, settings, rows, verdict)
+    print_rollouts(rows, verdict, console())
+    typer.echo()
+    _print_about(scenario, settings)
+    if json is not None:
+        typer.echo(f"results: {json}")
+    if html is not None:
+        typer.echo(f"page: {html}")
+    return study.complete
+
+
+def _is_baseline(scenario: Scenario, record: Any) -> bool:
+    return bool(record.role == "candidate" and record.candidate == scenario.baseline)
+
+
+def _print_about(scenario: Scenario, settings: Mapping[str, Any]) -> None:
+    """Print what was run on what."""
+    engines, plan = settings["engines"], settings["plan"]
+    on = engines["gpu"] or f"the step times of {engines['cost']}"
+    model = engines["model"] or "a measured model"
+    typer.echo(
+        f"{scenario.name}: {engines['count']} × {model} on {on}, "
+        f"{engines['kv_cache_tokens']} tokens of KV cache each; batches of "
+        f"{plan['batch_groups']} × {plan['rollouts_per_group']}, at most {plan['tokens_max']} "
+        f"tokens a rollout; {settings['steps']} steps, the first {settings['warmup_steps']} not "
+        f"counted; {len(scenario.seeds)} seeds"
+    )

@@ -1,0 +1,151 @@
+"""The comparison of training runs as one HTML page that needs no network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any, Final
+
+from sojourn.files import write_text
+from sojourn.report import units
+from sojourn.report.rollouts import CANDIDATE, RolloutRow, RolloutVerdict, gain_text
+from sojourn.report.rollouts_table import LEARNING, SPEED, TOKENS, Column
+
+SCHEMA: Final = "sojourn/rollout-compare/1"
+
+
+def rollouts_document(
+    name: str,
+    settings: Mapping[str, Any],
+    rows: Sequence[RolloutRow],
+    verdict: RolloutVerdict,
+    complete: bool,
+) -> dict[str, Any]:
+    """Return all results as JSON values."""
+    return {
+        "schema": SCHEMA,
+        "scenario": name,
+        "complete": complete,
+        "verdict": {
+            "text": verdict.text,
+            "overall": verdict.overall,
+            "recommended": verdict.recommended,
+        },
+        "candidates": [row.to_json() for row in rows],
+        "settings": dict(settings),
+    }
+
+
+def write_rollouts_html(
+    path: str | Path,
+    name: str,
+    settings: Mapping[str, Any],
+    rows: Sequence[RolloutRow],
+    verdict: RolloutVerdict,
+) -> None:
+    """Write the page to a file, whole or not at all."""
+    write_text(path, render_rollouts(name, settings, rows, verdict))
+
+
+def render_rollouts(
+    name: str,
+    settings: Mapping[str, Any],
+    rows: Sequence[RolloutRow],
+    verdict: RolloutVerdict,
+) -> str:
+    """Return the page as text; the same inputs give the same page."""
+    from plotly.offline import get_plotlyjs
+
+    page = Template(_asset("rollouts.html"))
+    reasons = "".join(f"<li>{escape(units.bound(one))}</li>" for one in verdict.reasons)
+    return page.substitute(
+        title=escape(f"Sojourn: {name}"),
+        style=_asset("page.css"),
+        plotly=get_plotlyjs(),
+        script=_asset("rollouts.js"),
+        name=escape(name),
+        overall=escape(units.bound(verdict.overall)),
+        reasons=f"<ul>{reasons}</ul>" if reasons else "",
+        speed=_table(rows, SPEED),
+        tokens=_table(rows, TOKENS),
+        learning=_table(rows, LEARNING),
+        policies="".join(map(_policies, rows)),
+        settings=_settings(settings),
+        data=_json(_data(rows)),
+    )
+
+
+def _asset(name: str) -> str:
+    """Return the text of one of the page's own files."""
+    return (files(__package__) / "page" / name).read_text(encoding="utf-8")
+
+
+def _json(data: Any) -> str:
+    """Return JSON that may stand in a script element: no tag can open or close in it."""
+    text = json.dumps(data, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    for sign in "<>&\u2028\u2029":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return text
+
+
+def _data(rows: Sequence[RolloutRow]) -> list[dict[str, Any]]:
+    """Return what the charts are drawn from."""
+    return [
+        {
+            "name": row.name,
+            "bound": row.role != CANDIDATE,
+            "gain": gain_text(row.gain),
+            "rate": row.value("effective_per_second"),
+            "interval": _interval(row, "effective_per_second"),
+            "steps": {
+                name: [float(f"{value:.5g}") for value in values]
+                for name, values in row.steps.items()
+            },
+            "lengths": {name: list(values) for name, values in row.lengths.items()},
+            "tokens": [row.value(one) for one in ("trained", "carried", "discarded")],
+        }
+        for row in rows
+    ]
+
+
+def _interval(row: RolloutRow, measure: str) -> list[float] | None:
+    found = row.estimates[measure]
+    return None if found is None or found.interval is None else [*found.interval]
+
+
+def _table(rows: Sequence[RolloutRow], columns: Sequence[Column]) -> str:
+    """Return a table of all rows."""
+    heads = "".join(
+        f'<th class="number">{escape(column.heading).replace(chr(10), " ")}</th>'
+        for column in columns
+    )
+    body = "".join(
+        f'<tr class="{"" if row.role == CANDIDATE else "simulated"}"><th>{escape(row.name)}</th>'
+        + "".join(f'<td class="number">{escape(column.cell(row))}</td>' for column in columns)
+        + "</tr>"
+        for row in rows
+    )
+    return (
+        f'<div class="scroll"><table><thead><tr><th>candidate</th>{heads}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def _policies(row: RolloutRow) -> str:
+    text = json.dumps(row.policies, ensure_ascii=False)
+    return f"<tr><th>{escape(row.name)}</th><td>{escape(text)}</td></tr>"
+
+
+def _settings(settings: Mapping[str, Any]) -> str:
+    return "".join(
+        f"<tr><th>{escape(str(key))}</th><td>{escape(_plain(value))}</td></tr>"
+        for key, value in settings.items()
+    )
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

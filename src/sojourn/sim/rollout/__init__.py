@@ -1,0 +1,1 @@
+"""Training runs in virtual time: engines, trainer, rewards and tools around the rollout machine."""

@@ -1,0 +1,167 @@
+"""`sojourn rollout`: a scenario in, a verdict out, and one sentence for what is wrong."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+
+import pytest
+from command_line import run
+
+SMALL = """
+name = "small"
+steps = 4
+warmup_steps = 1
+seeds = 2
+candidates = ["sync", { name = "partial", preset = "april" }]
+
+[plan]
+batch_groups = 4
+rollouts_per_group = 4
+tokens_max = 200
+
+[prompts]
+count = 50
+
+[lengths]
+median_tokens = 40.0
+
+[engines]
+max_num_seqs = 32
+max_model_len = 2048
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small.toml").write_text(SMALL)
+    (tmp_path / "broken.toml").write_text("steps = ")
+    return tmp_path
+
+
+def test_compare_prints_the_verdict_first_and_writes_files(folder, capsys):
+    words = ("--jobs", 1, "--json", "out.json", "--html", "out.html")
+    done = run(capsys, "rollout", "compare", "small.toml", *words)
+    assert done.code == 0, done.err
+    assert done.out.startswith("Verdict: ")
+    for name in ("sync", "partial", "(oracle)"):
+        assert name in done.out
+    document = json.loads((folder / "out.json").read_text())
+    assert document["schema"] == "sojourn/rollout-compare/1"
+    assert document["complete"]
+    assert [one["name"] for one in document["candidates"]] == ["sync", "partial", "oracle"]
+    for one in document["candidates"]:
+        for seed in one["seeds"]:
+            assert seed["generated"] == seed["trained"] + seed["carried"] + seed["discarded"]
+    assert document["settings"]["plan"]["batch_groups"] == 4
+    assert "Plotly" in (folder / "out.html").read_text()
+
+
+def test_results_do_not_depend_on_the_number_of_processes(folder, capsys):
+    for jobs in (1, 2):
+        out = f"{jobs}.json"
+        done = run(capsys, "rollout", "compare", "small.toml", "--jobs", jobs, "--json", out)
+        assert done.code == 0, done.err
+    assert (folder / "1.json").read_bytes() == (folder / "2.json").read_bytes()
+
+
+def test_the_command_line_may_say_how_many_steps_and_seeds(folder, capsys):
+    words = ("--steps", 2, "--seeds", 1, "--jobs", 1, "--json", "out.json")
+    done = run(capsys, "rollout", "compare", "small.toml", *words)
+    assert done.code == 0, done.err
+    settings = json.loads((folder / "out.json").read_text())["settings"]
+    assert (settings["steps"], settings["seeds"]) == (2, [0])
+
+
+def test_the_example_scenario_says_the_defaults_and_is_read(folder, capsys):
+    from sojourn.sim.rollout.scenario import scenario_of
+
+    text = run(capsys, "rollout", "scenario").out
+    given = scenario_of(tomllib.loads(text), "example", folder)
+    usual = scenario_of({}, "empty", folder)
+    assert given.world.truth == usual.world.truth
+    assert given.world.lengths == usual.world.lengths
+    assert given.world.plan == usual.world.plan
+    assert given.world.engines.limits == usual.world.engines.limits
+    assert given.world.trainer == usual.world.trainer
+    assert given.world.tools == usual.world.tools
+    assert given.world.rewards == usual.world.rewards
+    assert given.world.beliefs == usual.world.beliefs
+    assert (given.world.steps, given.world.warmup) == (usual.world.steps, usual.world.warmup)
+
+
+BAD = [
+    ("step = 3", "did you mean 'steps'?"),
+    ("steps = 0", "steps is 0; it must be from 1 to"),
+    ("steps = 2\nwarmup_steps = 2", "it must be below steps"),
+    ("seeds = 0", "seeds is 0; it must be a number of seeds from 1 to"),
+    ("seeds = [1, 1]", "seeds names a seed twice"),
+    ("seeds = [true]", "seeds is [True]"),
+    ("candidates = []", "candidates is []; it must be presets"),
+    ('candidates = ["synk"]', "did you mean 'sync'?"),
+    ('candidates = ["sync", "sync"]', "two candidates are called 'sync'"),
+    ("candidates = [3]", "a candidate is 3"),
+    ('candidates = [{ control = "aprill" }]', "did you mean 'april'?"),
+    ("candidates = [{ control = [] }]", "has no control"),
+    ('candidates = [{ control = { policy = "april", ratio = 0.5 } }]', "control.ratio is 0.5"),
+    ('candidates = [{ control = { policy = "april", rat = 2 } }]', "did you mean 'ratio'?"),
+    ('candidates = [{ selekt = "uniform" }]', "did you mean 'select'?"),
+    ("candidates = [{ plan = { stale = 3 } }]", "did you mean 'staleness_"),
+    ("candidates = [{ plan = { tokens_max = 0 } }]", "plan.tokens_max is 0"),
+    ('baseline = "april-3"', "unknown baseline"),
+    ("plan = 3", "plan is 3; it must be a table, [plan]"),
+    ("[plan]\nbatch_group = 3", "did you mean 'batch_groups'?"),
+    ("[plan]\nbatch_groups = 2.5", "plan.batch_groups is 2.5; it must be a whole number"),
+    ("[plan]\nbatch_groups = 0", "plan.batch_groups is 0; it must be at least 1"),
+    ("[plan]\ntokens_max = 100000000", "an engine holds"),
+    ("[plan]\nbatch_groups = 64\n[prompts]\ncount = 10", "there are only 10 prompts"),
+    ("[prompts]\ndomains = { a = 0.0 }", "each share above 0"),
+    ("[prompts]\ndomains = 3", "prompts.domains is 3; it must be a table of shares"),
+    ("[truth]\nlogit_sd = nan", "truth.logit_sd is nan"),
+    ("[truth]\nfeature_auc = 0.2", "truth.feature_auc is 0.2; it must be from 0.5"),
+    ('[lengths]\nfile = "nope.parquet"', "nope.parquet: no such file"),
+    ('[lengths]\nfile = "sample"\nsigma_log = 1.0', "has no effect beside lengths.file"),
+    ("[lengths]\nrecorded = [1]", "unknown key lengths.recorded"),
+    ('[engines]\nmodel = "lama-3.1-8b"', "did you mean 'llama-3.1-8b'?"),
+    ('[engines]\ngpu = "h10-sxm"', "did you mean 'h100-sxm'?"),
+    ("[engines]\ncount = 0", "engines.count is 0; it must be from 1"),
+    ('[engines]\nrecipe = "vllm-queue-limit"', "engines of a training run need 'accept_all'"),
+    ('[engines]\ncost = "x.toml"', "give kv_cache_tokens"),
+    ('[trainer]\nsync_mode = "abbort"', "did you mean 'abort'?"),
+    ("[trainer]\nupdate_seconds = -1.0", "trainer.update_seconds is -1"),
+    ("[tools]\nturns_mean = 0.0", "tools.turns_mean is 0; it must be from 1"),
+    ("[[losses]]\nengine = 1", "losses lacks at_seconds; give it"),
+    ("[[losses]]\nat_seconds = -3.0", "losses.at_seconds is -3"),
+]
+
+
+@pytest.mark.parametrize(("text", "sentence"), BAD)
+def test_a_wrong_scenario_is_one_sentence_and_writes_nothing(folder, capsys, text, sentence):
+    (folder / "bad.toml").write_text(text + "\n")
+    before = sorted(folder.iterdir())
+    done = run(capsys, "rollout", "compare", "bad.toml", "--json", "out.json")
+    assert done.code == 2, done.out
+    assert done.err.startswith("error: ")
+    assert done.err.count("\n") == 1
+    assert sentence in done.err
+    assert sorted(folder.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("nope.toml", "cannot read 'nope.toml'"),
+        ("broken.toml", "is not valid TOML"),
+        ("small.toml --jobs 0", "--jobs is 0; it must be at least 1"),
+        ("small.toml --json .", "--json '.' is a directory"),
+        ("small.toml --json small.toml", "name another file"),
+        ("small.toml --steps 0", "steps is 0"),
+        ("small.toml --seeds 0", "seeds is 0"),
+    ],
+)
+def test_wrong_words_are_one_sentence(folder, capsys, words, sentence):
+    done = run(capsys, "rollout", "compare", *words.split())
+    assert done.code == 2
+    assert sentence in done.err
+    assert done.err.count("\n") == 1
