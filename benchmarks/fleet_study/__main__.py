@@ -17,7 +17,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Final
 
-from benchmarks.fleet_study.designs import BASELINE, GPU, MODEL, REPLICAS, SHAPES
+from benchmarks.fleet_study.designs import BASELINE, GPU, GPUS, MODEL, SHAPES
 from benchmarks.fleet_study.page import page
 from benchmarks.fleet_study.runs import BOUNDS, run, sustained
 
@@ -51,7 +51,7 @@ def main() -> None:
         found = pool.map(sustained, names, [data] * len(names))
         for name, (scale, rate) in zip(names, found, strict=True):
             capacities[name] = rate
-            tell(f"{name}: {BASELINE} sustains {rate:.1f}/s on {REPLICAS} x {GPU}, {MODEL}")
+            tell(f"{name}: {BASELINE} sustains {rate:.1f}/s on {GPUS} x {GPU}, {MODEL}")
             tasks += [
                 (name, data, given.requests, shape, load, load * scale)
                 for load in LOADS

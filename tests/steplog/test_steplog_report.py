@@ -129,7 +129,7 @@ def test_a_run_without_requests(tmp_path, capsys):
     log.close()
     done = run(capsys, "report", tmp_path, "--html", tmp_path / "r.html")
     assert done.code == 0
-    assert "Verdict: slo-edf in vLLM 0.32.0 had no request." in done.out
+    assert "Verdict: recipe slo-edf in vLLM 0.32.0 had no request." in done.out
     done = run(capsys, "report", tmp_path, "--timeline", tmp_path / "t.json")
     assert done.code == 2
 
@@ -139,7 +139,7 @@ def test_a_run_without_requests(tmp_path, capsys):
     [
         (["nowhere.parquet"], "error: cannot read 'nowhere.parquet' as Parquet: "),
         (["EMPTY"], "error: 'EMPTY' holds no step log: no file there ends in .parquet\n"),
-        (["LOG", "OTHER"], "error: 'LOG' and 'OTHER' are step logs of different runs; give the"),
+        (["LOG", "OTHER"], "error: these are step logs of 2 runs (LOG, OTHER); give the files"),
         (["OTHER", "--timeline", "t.json"], "error: 'OTHER' holds no changes of state, which a"),
         (["LOG", "--timeline", "t.json", "--request", "90"], "error: request 90 is not in the r"),
         (["LOG", "--request", "3"], "error: --request says what a timeline is centred on; give"),

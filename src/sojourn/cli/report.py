@@ -209,7 +209,7 @@ def _verdict(run: RunSummary, record: RunRecord, burst: str | None) -> Verdict:
     )
     what = met if row.requests else "had no request"
     notes = (*notes_of(record), *([burst] if burst else ()))
-    return Verdict(f"{row.recipe} in {engine} {what}.", None, notes, (one,))
+    return Verdict(f"recipe {row.recipe} in {engine} {what}.", None, notes, (one,))
 
 
 def _write(
