@@ -17,7 +17,6 @@ from sojourn.decide.request import RequestView
 from sojourn.fleet.views import ReplicaView, RoutedView
 
 
-
 class Fetch(NamedTuple):
     """Send a request to a replica that first copies what another has cached of its prompt.
 

@@ -55,7 +55,8 @@ class Move:
         bytes: Bytes copied in all.
         stages: Copies begun.
         stream: The copy under way.
-        guest: Of a fetch, who the blocks at the target are for until the copy is there.
+        reader, guest: Of a fetch, in whose names blocks are kept at the source, and taken at the
+            target until the copy is there.
         outcome: How it ended; empty before.
     """
 
@@ -71,6 +72,7 @@ class Move:
     bytes: int = 0
     stages: int = 0
     stream: Stream | None = None
+    reader: Request | None = None
     guest: Request | None = None
     outcome: str = ""
 
