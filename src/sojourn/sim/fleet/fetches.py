@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from sojourn.decide.clock import Time
+from sojourn.decide.request import Request
 from sojourn.decide.states import NEW
 from sojourn.fleet.views import DOWN, DRAINING
 
