@@ -15,7 +15,10 @@ from sojourn.report.fleet_picture import BINS, LANES_MAX, MOVES_MAX
 from sojourn.report.html import PAGE_BYTES_MAX
 from sojourn.report.json_report import to_text as json_text
 from sojourn.report.table import to_text
+from sojourn.sim.fleet.loop import FleetSimulation
 from sojourn.steplog.fleet import REPLICA_LOST, FleetEvent
+from tests.fleet.fleet_runs import design, group
+from tests.sim.sim_workloads import WHOLE, make
 
 NASTY = "<script>alert(1)</script>"
 
@@ -52,6 +55,16 @@ def test_numbers_by_hand():
     assert fleet.failed == {REPLICA_LOST: 1}
     assert fleet.events == {"crash": 1, "role decode": 1}
     assert fleet.routing_microseconds_mean == pytest.approx(5.0)
+
+
+def test_what_a_request_in_time_costs_does_not_depend_on_how_long_the_last_ones_take():
+    """Two replicas at a dollar a second: 5 s until the last arrival, whatever comes after."""
+    for output in (10, 400):
+        fleet = design(group(count=2, step_time=WHOLE, dollars_per_hour=3600.0))
+        rows = [(i * 0.5, 10, 10, 0) for i in range(10)] + [(5.0, 10, output, 0)]
+        row = measure(FleetSimulation(make(rows), fleet).run())
+        assert row.fleet.dollars > 10
+        assert row.fleet.dollars_per_met_request == pytest.approx(10 / 11)
 
 
 def test_imbalance_by_hand():
@@ -113,7 +126,7 @@ def test_table_and_verdict_tell_of_the_fleet():
     assert max(map(len, to_text(runs, verdict, 100).splitlines())) <= 100
     assert "cost of a thousand requests that met their SLOs, least first: " in verdict.text
     lost = runs[0].row.fleet
-    assert f"migrating {lost.lost_requests} ({lost.resumed} resumed, 0 failed)" in verdict.text
+    assert f"migrating {lost.lost_requests} ({lost.resumed} sent on, 0 failed)" in verdict.text
     assert "Fleet" not in to_text([summarise(queue(n=50))], judge([summarise(queue(n=50))]))
 
 

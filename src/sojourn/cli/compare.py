@@ -24,6 +24,7 @@ from sojourn.cli.experiment import (
     row_name,
 )
 from sojourn.cli.fleets import read_fleets, resolve
+from sojourn.cli.outputs import timeline_line
 from sojourn.cli.streams import console
 
 if TYPE_CHECKING:
@@ -252,8 +253,6 @@ def _write_timeline(
         if not record.complete:
             typer.echo("interrupted: no timeline was written", err=True)
             return ""
-        timeline(record, path)
-    return (
-        f"timeline: {path} ({task.recipe.name} {at_load(task.load)}, the worst p99 of E2E; "
-        "open it in ui.perfetto.dev)"
-    )
+        window = timeline(record, path)
+    about = f"{record.recipe} {at_load(task.load)}, the worst p99 of E2E"
+    return timeline_line(path, window, about)

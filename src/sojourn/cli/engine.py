@@ -143,6 +143,8 @@ def resolve_engine(flags: EngineFlags, recipes: Sequence[str] = ()) -> Engine:
     }
     if flags.replicas > 1:
         resolved["dollars_per_hour"] = hardware.dollars_per_hour or None
+        link = hardware.link
+        resolved["link"] = f"{link.name}, {link.bytes_per_second / 1e9:g} GB/s a replica"
     return Engine((fleet,), *names, resolved, tuple(notices))
 
 

@@ -72,6 +72,12 @@ class Experiment:
             "notes": self.notices,
         }
 
+    def notice(self, sentence: str) -> None:
+        """Take up a sentence for the user, and print it."""
+        self.notices.append(sentence)
+        if not self.quiet:
+            typer.echo(f"note: {sentence}", err=True)
+
     def tell(self) -> None:
         """Print the notices on standard error."""
         if not self.quiet:
@@ -299,9 +305,31 @@ def note_routers(experiment: Experiment, recipes: Sequence[Recipe]) -> None:
         for recipe in recipes
         if not fleet.is_alone(recipe)
     ]
-    if routers:
-        named = list(dict.fromkeys(routers))
+    named = list(dict.fromkeys(routers))
+    own = [one.name for one in recipes if "route" in one.fleet]
+    if own and any(fleet.route is not None for fleet in experiment.fleets):
+        experiment.notice(f"--route takes the place of the routers of {', '.join(own)}")
+    if named:
         experiment.limits["route"] = named[0] if len(named) == 1 else named
+    blind = [] if experiment.workload.prefix else [name for name in named if _reads_prefixes(name)]
+    if blind:
+        experiment.notice(
+            f"the trace has no prefix ids, so nothing is found in prefix caches, and "
+            f"{', '.join(blind)} cannot gain from them"
+        )
+    if all(fleet.size == 1 for fleet in experiment.fleets):
+        above = [one.name for one in recipes if one.fleet]
+        if above:
+            experiment.notice(
+                f"{', '.join(above)} decide between replicas, of which there is one: give "
+                "--replicas or --fleet"
+            )
+
+
+def _reads_prefixes(router: str) -> bool:
+    from sojourn.policies.tables import SLOTS
+
+    return bool(getattr(SLOTS["route"][router][1], "reads_prefixes", False))
 
 
 def measure_capacity(experiment: Experiment, stock: Recipe) -> Capacity:

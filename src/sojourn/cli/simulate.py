@@ -24,6 +24,7 @@ from sojourn.cli.experiment import (
     status,
 )
 from sojourn.cli.fleets import read_fleets, resolve
+from sojourn.cli.outputs import timeline_line
 from sojourn.cli.streams import console
 from sojourn.errors import UserError
 from sojourn.files import replacing
@@ -173,8 +174,7 @@ def _deliver(
         told.append(f"page: {path}")
     path = outputs["--timeline"]
     if path is not None:
-        timeline(record, path)
-        told.append(f"timeline: {path} (open it in ui.perfetto.dev)")
+        told.append(timeline_line(path, timeline(record, path)))
     path = outputs["--step-log"]
     if path is not None:
         about = (experiment.trace, experiment.model, experiment.gpu, experiment.seed)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
 from sojourn.errors import UserError
+from sojourn.fleet.design import Design
 from sojourn.recipes.load import Recipe
 from sojourn.sim.engines import Cost as Cost
 from sojourn.sim.engines import Fleet as Fleet
@@ -77,6 +78,9 @@ def run_task(
         record.recipe = fleet.name_of(task.recipe)
         record.deployable = fleet.deployable(task.recipe)
         record.notes["replicas"] = len(record.fleet.units)
+        end = max(unit.ended for unit in record.fleet.units)
+        faults = setup.faults if isinstance(setup, Design) else ()
+        record.notes["late_faults"] = sum(fault.time > end for fault in faults)
         record.notes["policies"] = fleet.parameters(task.recipe)
     return record
 

@@ -6,6 +6,7 @@ import io
 import json
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -17,9 +18,12 @@ import pyarrow.json as pajson
 
 from sojourn.errors import UserError
 from sojourn.trace.checks import Place
-from sojourn.trace.columns import require_columns
+from sojourn.trace.spellings import missing_hint, require_columns
 
-_SUFFIXES: Final = (".gz", ".bz2", ".zst", ".parquet", ".pq", ".csv", ".jsonl", ".json", ".blocks")
+_SUFFIXES: Final = (
+    *(".gz", ".bz2", ".zst", ".parquet", ".pq", ".csv", ".tsv", ".jsonl", ".json", ".blocks"),
+)
+_DELIMITERS: Final = (",", ";", "\t")
 _JSON_BLOCK_BYTES: Final = 16 << 20
 
 
@@ -43,11 +47,32 @@ def csv_header(path: Path) -> tuple[str, ...]:
     Raises:
         UserError: If the file is no text.
     """
+    first, delimiter = _first_line(path)
+    return tuple(name.strip().strip('"') for name in first.strip("\r\n").split(delimiter))
+
+
+def _first_line(path: Path) -> tuple[str, str]:
+    """Return the header of a CSV file, and which of comma, semicolon and tab it has most of."""
     try:
         first = next(lines_of(path), b"").decode("utf-8-sig")
     except (UnicodeDecodeError, pa.ArrowException, OSError):
         raise UserError(f"{path}: not a text file, so neither CSV nor JSON") from None
-    return tuple(name.strip().strip('"') for name in first.strip().split(","))
+    return first, max(_DELIMITERS, key=first.count)
+
+
+def csv_place(path: Path, columns: tuple[tuple[str, str], ...] = ()) -> Place:
+    """Return how to name a CSV file and the lines of its rows."""
+    return Place(str(path), "line", columns=columns, line_of=partial(line_of_row, path))
+
+
+def line_of_row(path: Path, row: int) -> int:
+    """Return the line of a CSV file's row; both count from 1, and empty lines are no rows."""
+    rows = 0
+    for number, line in enumerate(lines_of(path), start=1):
+        rows += number > 1 and bool(line.strip(b"\r\n"))
+        if rows == row:
+            return number
+    raise AssertionError(f"{path} has {rows} rows, not {row}")
 
 
 def read_csv(
@@ -100,7 +125,9 @@ def _stream_csv(
             read_options=pacsv.ReadOptions(
                 use_threads=False, column_names=list(header), skip_rows=1
             ),
-            parse_options=pacsv.ParseOptions(invalid_row_handler=stop_at),
+            parse_options=pacsv.ParseOptions(
+                delimiter=_first_line(path)[1], invalid_row_handler=stop_at
+            ),
             convert_options=pacsv.ConvertOptions(
                 column_types=types,
                 null_values=[""],
