@@ -218,7 +218,9 @@ def _limits(limits: Mapping[str, Any]) -> str:
     if not limits:
         return '<tr><td colspan="2">none were given</td></tr>'
     fleets = [fleet_text(one).partition(": ") for one in limits.get("fleets", ())]
-    rows = [*limit_texts(limits), *((name, text) for name, _, text in fleets)]
+    # Spaces that must not break are for a terminal; in a narrow cell words would break instead.
+    told = ((name, text.replace("\u00a0", " ")) for name, _, text in fleets)
+    rows = [*limit_texts(limits), *told]
     return "".join(
         f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>" for name, text in rows
     )

@@ -20,7 +20,8 @@ NOBODY: Final = 255
 LEVELS: Final = 250
 
 TERMS: Final = (
-    "<dt>Per 1k met</dt><dd>What a thousand requests that met every SLO they had cost.</dd>"
+    "<dt>Per 1k met</dt><dd>What the fleet cost until the last arrival, for each thousand "
+    "requests that met every SLO they had.</dd>"
     "<dt>Imbalance</dt><dd>How unevenly like replicas worked: the standard deviation of their "
     "busy shares over the mean. 0 is even.</dd>"
     "<dt>Downtime of a migration</dt><dd>From the request losing its seat at the source to its KV "

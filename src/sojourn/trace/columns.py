@@ -45,13 +45,13 @@ def whole_numbers(
     return np.asarray(np.clip(floats, -(2.0**62), 2.0**62), dtype=np.int64)
 
 
-def seconds(place: Place, name: str, column: pa.ChunkedArray) -> FloatArray:
-    """Return a column of times as float64; a null becomes NaN.
+def seconds(place: Place, name: str, column: pa.ChunkedArray, unit: str = "seconds") -> FloatArray:
+    """Return a column of times as float64, in its own unit; a null becomes NaN.
 
     Raises:
         UserError: Naming the first value that is not a number.
     """
-    numbers = _numbers(place, name, column, "it must be a number of seconds")
+    numbers = _numbers(place, name, column, f"it must be a number of {unit}")
     return np.asarray(pc.cast(numbers, pa.float64()).fill_null(np.nan), dtype=np.float64)
 
 

@@ -142,9 +142,7 @@ def refuse_twins(source: str, found: Sequence[str]) -> None:
         raise UserError(f"{source}: two columns are called {twice!r}; names must differ")
 
 
-def reading_notices(
-    found: Sequence[str], given: Mapping[str, Column], word: str = "column"
-) -> tuple[str, ...]:
+def reading_notices(found: Sequence[str], given: Mapping[str, Column]) -> tuple[str, ...]:
     """Return notices on columns read under another name, absent arrivals, and columns not read."""
     said = []
     for ours, column in given.items():
@@ -152,17 +150,15 @@ def reading_notices(
             unit = "dates and times" if column.per_second is None else ""
             if ours in (ARRIVAL, PAUSE) and column.per_second is not None:
                 unit = UNIT_NAMES[column.per_second]
-            said.append(f"{word} {column.name} read as {ours}" + (f", in {unit}" if unit else ""))
+            said.append(f"column {column.name} read as {ours}" + (f", in {unit}" if unit else ""))
     if ARRIVAL not in given:
-        said.append(f"no {word} {ARRIVAL}: the trace does not say when requests arrived")
+        said.append(f"no column {ARRIVAL}: the trace does not say when requests arrived")
     read = {column.name for column in given.values()}
     rest = [name for name in found if name not in read]
     if rest:
         meant = meanings(rest, [name for name in OPTIONAL if name not in given])
-        shown = [
-            f"{name} (meant to be {meant[name]}?)" if name in meant else name for name in rest
-        ]
-        said.append(f"{word}s not read: {', '.join(shown)}")
+        shown = [f"{name} (meant to be {meant[name]}?)" if name in meant else name for name in rest]
+        said.append(f"columns not read: {', '.join(shown)}")
     return tuple(said)
 
 
