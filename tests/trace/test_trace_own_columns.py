@@ -85,14 +85,16 @@ def test_a_pause_with_its_unit_and_names_in_other_case_are_read(tmp_path):
 
 
 def test_seconds_since_1970_count_from_the_earliest(tmp_path):
-    for name, values, per_second in (
-        ("arrival_s", (1_772_355_600.25, 1_772_355_601.5), 1),
-        ("timestamp_ms", (1_772_355_600_250, 1_772_355_601_500), 1000),
+    for name, values in (
+        ("timestamp_s", (1_772_355_600.25, 1_772_355_601.5)),
+        ("timestamp_ms", (1_772_355_600_250, 1_772_355_601_500)),
     ):
         rows = "".join(f"{value},5,1\n" for value in values)
         trace = read_trace(csv(tmp_path, f"{name},{LENGTHS}\n{rows}"))
-        assert trace.arrival_seconds.tolist() == [0, 1.25], per_second
+        assert trace.arrival_seconds.tolist() == [0, 1.25], name
         assert f"{name} counts from 1970: arrivals count from the earliest one" in trace.notices
+    kept = read_trace(csv(tmp_path, f"arrival_s,{LENGTHS}\n1772355600.25,5,1\n"))
+    assert kept.arrival_seconds.tolist() == [1_772_355_600.25]
 
 
 def test_arrow_timestamps_are_read_from_parquet(tmp_path):

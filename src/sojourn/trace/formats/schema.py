@@ -27,7 +27,7 @@ from sojourn.trace.spellings import (
 
 BLOCK_TOKENS_KEY: Final = b"block_tokens"
 EPOCH_SECONDS_MIN: Final = 1e8
-"""Arrivals that all come later, three years after time 0, count from 1970."""
+"""Arrivals under another name than ours that all come later, after three years, are clock times."""
 
 
 def trace_of_table(name: str, place: Place, table: pa.Table, block_tokens: int) -> Trace:
@@ -111,10 +111,12 @@ def _arrivals(
         return datetimes(place, column.name, values, may_lack=True), ()
     arrival = _scaled(place, column, values)
     known = arrival[~np.isnan(arrival)]
-    if len(known) and known.min() >= EPOCH_SECONDS_MIN and known.max() <= SECONDS_MAX:
-        notice = f"{column.name} counts from 1970: arrivals count from the earliest one"
-        return arrival - known.min(), (notice,)
-    return arrival, ()
+    since_1970 = len(known) and known.min() >= EPOCH_SECONDS_MIN and known.max() <= SECONDS_MAX
+    # What is called arrival_s is kept to the bit, so that no conversion moves it.
+    if column.name == ARRIVAL or not since_1970:
+        return arrival, ()
+    notice = f"{column.name} counts from 1970: arrivals count from the earliest one"
+    return arrival - known.min(), (notice,)
 
 
 def _scaled(place: Place, column: Column, values: pa.ChunkedArray) -> FloatArray:
