@@ -140,10 +140,7 @@ def judge(runs: Sequence[RunSummary], *, stock: str = STOCK, seed: int = 0) -> V
 def _at_load(runs: list[RunSummary], stock: str, seed: int) -> LoadVerdict:
     """Return the verdict on the runs of one load."""
     base = next((run for run in runs if run.row.recipe == stock), None)
-    # Of equals, stock first, then whoever is quicker: never the order in which they were named.
-    ranked = sorted(
-        runs, key=lambda run: (-goodput(run), run is not base, run.row.e2e_seconds.mean or 0.0)
-    )
+    ranked = sorted(runs, key=lambda run: (-goodput(run), *_change(run, stock)))
     deployable = [run for run in ranked if run.row.deployable]
     winner = deployable[0] if deployable else None
     gain = None
@@ -167,6 +164,13 @@ def _at_load(runs: list[RunSummary], stock: str, seed: int) -> LoadVerdict:
         recipes={run.row.recipe: what_it_missed(run.row) for run in runs},
         adequate=adequate,
     )
+
+
+def _change(run: RunSummary, stock: str) -> tuple[bool, bool, float]:
+    """Return the order among equals: stock, stock's recipe on another fleet, then the quickest."""
+    name = run.row.recipe
+    recipe, usual = name.rpartition("/")[2], stock.rpartition("/")[2]
+    return name != stock, recipe != usual, run.row.e2e_seconds.mean or 0.0
 
 
 def _headline(
