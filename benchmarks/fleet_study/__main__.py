@@ -35,7 +35,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DATA, help="folder of the traces")
     parser.add_argument("--requests", type=int, default=16_000, help="least requests in each run")
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="results; those of other traces in it are kept"
+    )
     parser.add_argument("--write", action="store_true", help="put the tables into the docs page")
     given = parser.parse_args()
     began = perf_counter()
@@ -45,7 +47,11 @@ def main() -> None:
         print(f"[{perf_counter() - began:5.0f} s] {text}", flush=True)
 
     results: list[dict[str, Any]] = []
-    capacities = {}
+    capacities: dict[str, float] = {}
+    if given.json is not None and given.json.exists():
+        before = json.loads(given.json.read_text(encoding="utf-8"))
+        results = [one for one in before["results"] if one["trace"] not in names]
+        capacities = dict(before["capacities"])
     with ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn")) as pool:
         tasks = []
         found = pool.map(sustained, names, [data] * len(names))
@@ -65,8 +71,10 @@ def main() -> None:
                 f"({result['seconds']:.1f} s)"
             )
     if given.json is not None:
-        given.json.write_text(json.dumps(results, indent=1), encoding="utf-8")
-    body = page(results, capacities, BOUNDS)
+        document = {"capacities": capacities, "results": results}
+        given.json.write_text(json.dumps(document, indent=1), encoding="utf-8")
+    shown = {name: capacities[name] for name in BOUNDS if name in capacities}
+    body = page(results, shown, BOUNDS)
     if given.write:
         text = PAGE.read_text(encoding="utf-8")
         PAGE.write_text(MEASURED.sub(lambda m: m[1] + body + m[2], text), encoding="utf-8")

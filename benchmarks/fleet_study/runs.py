@@ -22,10 +22,14 @@ BOUNDS: Final = {
     "azure23_code": (1.0, 0.05),
     "servegen_mlarge_sub": (1.0, 0.05),
     "mooncake_conversation": (5.0, 0.1),
-    "agent_claudecode": (5.0, 0.1),
-    "agent_miniswe": (5.0, 0.1),
+    "agent_claudecode": (30.0, 0.5),
+    "agent_miniswe": (30.0, 0.5),
 }
-"""Bounds on TTFT and on the mean time of each further token, in seconds, by trace."""
+"""Bounds on TTFT and on the mean time of each further token, in seconds, by trace.
+
+A prompt of 100,000 tokens of which nothing is cached takes several seconds alone, and while it is
+computed a step takes longer than the 0.1 s that suit chats.
+"""
 
 
 def workload(name: str, data: Path, requests: int) -> Workload:
