@@ -59,6 +59,9 @@ class Place(Protocol):
 
     Attributes:
         period: Time between two calls of `rebalance`; NEVER for none.
+
+    A policy to which a fleet without requests is nothing may say so by `idles = True`: it is not
+    asked meanwhile.
     """
 
     needs: ClassVar[frozenset[Need]]

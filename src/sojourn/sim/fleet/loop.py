@@ -56,6 +56,7 @@ class FleetSimulation(Simulation):
         appointments: Calls to come that are not periodic.
         idle_rings: Periodic calls since anything else happened.
         lone_rings: Periodic calls since an arrival or a step of a replica.
+        asleep: The periodic call that waits for a request, when it was last, and its period.
         watch: Called after every event, to assert invariants.
     """
 
@@ -99,6 +100,7 @@ class FleetSimulation(Simulation):
         self.changes: dict[int, Unit] = {}
         self.appointments = 0
         self.idle_rings = self.lone_rings = 0
+        self.asleep: tuple[Callable[[Time], None], Time, Time] | None = None
         self.watch = watch
         self.fleet_record = FleetRecord(design.name)
         self.routing_nanoseconds = 0
@@ -112,7 +114,7 @@ class FleetSimulation(Simulation):
         made = (self.router, self.place, self.scaler)
         self.reads_demand = any(getattr(one, "reads_demand", False) for one in made)
         self.lives.begin()
-        self._every(self.place.period, self._rebalance)
+        self._every(self.place.period, self._rebalance, getattr(self.place, "idles", False))
         self._every(self.scaler.period, self.lives.scale)
         self._every(design.report_period or NEVER, self._report)
 
@@ -131,7 +133,8 @@ class FleetSimulation(Simulation):
 
         self._ring_at(time, ring)
 
-    def _every(self, period: Time, what: Callable[[Time], None]) -> None:
+    def _every(self, period: Time, what: Callable[[Time], None], idles: bool = False) -> None:
+        """Have something done periodically; what idles is not, while there is no request."""
         if period == NEVER:
             return
 
@@ -139,7 +142,10 @@ class FleetSimulation(Simulation):
             self.idle_rings += 1
             self.lone_rings += 1
             what(now)
-            self._ring_at(now + period, ring)
+            if idles and not self.open:
+                self.asleep = (ring, now, period)
+            else:
+                self._ring_at(now + period, ring)
 
         self._ring_at(period, ring)
 
@@ -262,6 +268,9 @@ class FleetSimulation(Simulation):
     def _dispatch(self, request: Request, output: int, now: Time) -> None:
         self.clock.now = now
         self.idle_rings = self.lone_rings = 0
+        if self.asleep is not None:
+            (ring, last, period), self.asleep = self.asleep, None
+            self._ring_at(now + period - (now - last) % period, ring)
         self.truth[request.id] = output
         self._offer(request, now)
         if self.watch is not None:
