@@ -156,8 +156,7 @@ class FleetSimulation(Simulation):
     def _ring(self, what: Callable[[Time], None], now: Time) -> None:
         self.clock.now = now
         what(now)
-        if self.watch is not None:
-            self.watch(self)
+        self._told(now)
 
     def _busy(self, more: bool) -> bool:
         if more or self.pending or not self.open:
@@ -169,9 +168,8 @@ class FleetSimulation(Simulation):
 
     def new_replica(self, index: int, setup: Setup) -> Replica:
         """Return a new engine."""
-        replica = self._replica(index, setup)
-        self.replicas.append(replica)
-        return replica
+        self.replicas.append(self._replica(index, setup))
+        return self.replicas[index]
 
     def adopt(self, unit: Unit) -> None:
         """Take up a new replica."""
@@ -183,8 +181,7 @@ class FleetSimulation(Simulation):
 
     def _wake(self, index: int, time: Time) -> None:
         self._step(index, time)
-        if self.watch is not None:
-            self.watch(self)
+        self._told(time)
 
     def _step(self, index: int, time: Time) -> None:
         """Do what a replica is to do at a step boundary."""
@@ -273,6 +270,12 @@ class FleetSimulation(Simulation):
             self._ring_at(now + period - (now - last) % period, ring)
         self.truth[request.id] = output
         self._offer(request, now)
+        self._told(now)
+
+    def _told(self, now: Time) -> None:
+        """End an event that is no step: what it freed must not wait for one."""
+        if self.freed:
+            self.try_kept(now)
         if self.watch is not None:
             self.watch(self)
 
@@ -301,12 +304,10 @@ class FleetSimulation(Simulation):
         self._give(request, self.units[index], now, verdict)
         return True
 
-    def _give(
-        self, request: Request, unit: Unit, now: Time, verdict: Verdict | Fetch = None
-    ) -> None:
+    def _give(self, request: Request, unit: Unit, now: Time, said: Verdict | Fetch = None) -> None:
         self.open[request.id] = (request, unit.index)
         unit.got(request)
-        source = self.units[verdict.source] if isinstance(verdict, Fetch) else unit
+        source = self.units[said.source] if isinstance(said, Fetch) else unit
         if source is not unit and source.status in (UP, DRAINING):
             self.moves.fetch_prefix(request, source, unit, now)
         else:
@@ -380,10 +381,9 @@ class FleetSimulation(Simulation):
 
     def _leftovers(self) -> None:
         """Shed whoever nobody will ever serve."""
-        self.kept.clear()
-        self.unplaced.clear()
-        for unit in self.units:
-            unit.bridge.clear()
+        lines: list[deque[Any]] = [self.kept, self.unplaced, *(one.bridge for one in self.units)]
+        for line in lines:
+            line.clear()
         for request, _ in list(self.open.values()):
             if request.id in self.open:
                 self._ended(request, self.clock.now, NO_REPLICA)

@@ -317,6 +317,7 @@ class Moves:
         for other in self.sim.units:
             for handed in [one for one in other.bridge if one.source == unit.index]:
                 other.bridge.remove(handed)
+                self.sim.wake(other, now)  # who is first there now may fit
                 self.sim.recover(handed.request, now)
         for handed in [one for one in self.sim.unplaced if one.source == unit.index]:
             self.sim.unplaced.remove(handed)
