@@ -143,12 +143,22 @@ def test_the_loss_of_either_end_loses_no_request(fleet, lost, cached, replica):
     assert record.fleet.lost_requests == (lost == 1)
 
 
-def test_a_cut_holds_the_prompt(fleet):
+@pytest.mark.parametrize(("at", "ended"), [(10, 20 * MS + 2), (20.5, 20.5 * MS)])
+def test_a_cut_lets_the_prompt_queue_without(fleet, at, ended):
+    """It is cut for ever, before the fetch or in the middle of it."""
     groups = [group(name, 1, step_time=WHOLE, limits=CACHING) for name in "ab"]
-    faults = (Fault(CUT, 10 * MS, group="a", other="b", duration=30 * MS),)
+    faults = (Fault(CUT, round(at * MS), group="a", other="b"),)
     _, record = run(twice(), fleet(0, Fetch(1, 0), groups=groups, faults=faults))
-    assert record.requests.cached_tokens.tolist() == [0, 96]
-    assert record.fleet.moves[0].ended == pytest.approx(40.096 * MS, abs=10)
+    assert moves(record) == [("fetch", 0, 1, "its link is cut")]
+    assert record.fleet.moves[0].ended == ended
+    assert record.requests.cached_tokens.tolist() == [0, 0]
+    assert record.requests.first_token[1] == ended + MS
+
+
+def test_nothing_is_fetched_where_nothing_is_cached(fleet):
+    without = replace(CACHING, enable_prefix_caching=False)
+    _, record = run(twice(), fleet(0, Fetch(1, 0), limits=without))
+    assert record.fleet.moves == []
 
 
 def test_jumping_equals_stepping(fleet):

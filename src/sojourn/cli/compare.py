@@ -23,7 +23,7 @@ from sojourn.cli.experiment import (
     print_limits,
     row_name,
 )
-from sojourn.cli.fleets import read_fleets, resolve
+from sojourn.cli.fleets import files_of, read_fleets, resolve
 from sojourn.cli.outputs import timeline_line
 from sojourn.cli.streams import console
 
@@ -113,6 +113,7 @@ def compare(
     opt.check_outputs(outputs, source, model, gpu, cost, stock_recipe, *names, *(fleet or ()))
     opt.check_jobs(jobs)
     plans = read_fleets(flags)
+    opt.check_outputs(outputs, source, *files_of(plans))
     others = [(plan.name, plan.slots) for plan in plans]
     router = route if plans or replicas > 1 else None
     chosen = load_recipes(names, host, param or (), router, others)

@@ -321,8 +321,8 @@ def note_routers(experiment: Experiment, recipes: Sequence[Recipe]) -> None:
         above = [one.name for one in recipes if one.fleet]
         if above:
             experiment.notice(
-                f"{', '.join(above)} decide between replicas, of which there is one: give "
-                "--replicas or --fleet"
+                "there is one replica at the start, so nothing is to be decided above it: "
+                f"{', '.join(above)}"
             )
 
 
@@ -338,11 +338,18 @@ def measure_capacity(experiment: Experiment, stock: Recipe) -> Capacity:
     Faults are left out: they come once, at their own times, whatever the rate.
     """
     from sojourn.fleet.design import Design
+    from sojourn.fleet.views import DECODE
     from sojourn.sim.capacity import capacity
 
     name, setup = row_name(experiment, stock), experiment.fleet.built(stock)
     if isinstance(setup, Design):
         setup = replace(setup, faults=())
+        decoding = [group.count for group in setup.groups if group.role == DECODE]
+        if decoding and not any(decoding):
+            raise UserError(
+                f"the capacity of {name} cannot be measured, as nobody decodes at the start: raise "
+                "a count, or give --rate-scale instead of --load"
+            )
     with (
         status(f"measuring the capacity of {name}", experiment.quiet) as tell,
         told_of_interrupts(f"while the capacity of {name} was measured"),

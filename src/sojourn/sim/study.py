@@ -16,6 +16,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from typing import Any, Final, Generic, TypeVar
 
 from sojourn.errors import UserError
@@ -170,16 +171,19 @@ def _run_shared(task: Task) -> Any:
 def _workers_deaf_to_interrupts() -> Iterator[None]:
     """Start processes that ignore Ctrl-C, which a terminal sends to all: the parent ends them.
 
-    A new process takes over what its parent ignores, so that not even its start can be cut short.
+    A new process takes over what its parent holds back, so that not even its start can be cut
+    short; the parent gets it when they have started.
     """
-    if threading.current_thread() is not threading.main_thread():
+    masks = hasattr(signal, "pthread_sigmask")
+    if threading.current_thread() is not threading.main_thread() or not masks:
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    resource_tracker.ensure_running()  # its own start would let interrupts through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _run_apart(

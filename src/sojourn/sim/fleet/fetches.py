@@ -3,7 +3,8 @@
 Each end acts at a step boundary of its own. The source keeps the prefix from then on until it has
 been read; the target takes blocks for what it has not, and puts the copy into its prefix cache when
 all of it is there. Then the prompt queues at the target and finds the prefix as it finds any other,
-unless it has been evicted by the time that it gets a seat. Whatever goes wrong, it queues without.
+unless it has been evicted by the time that it gets a seat. Whatever goes wrong, a link that is cut
+included, it queues without.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ FETCH: Final = "fetch"
 DONE: Final = "done"
 NOTHING: Final = "nothing to fetch"
 REFUSED: Final = "no room at the target"
+PARTED: Final = "its link is cut"
 
 
 class Fetches:
@@ -56,6 +58,9 @@ class Fetches:
         if have >= tokens:
             self.end(move, NOTHING, now)
             return
+        if self._pair(move) in self.moves.sim.links.severed:
+            self.end(move, PARTED, now)
+            return
         guest = self._nobody(request)
         guest.prefix = request.prefix[have // pool.id_tokens : tokens // pool.id_tokens]
         if not pool.land(guest, tokens - have):
@@ -68,6 +73,17 @@ class Fetches:
         """Return one in whose name blocks are taken: the request itself may queue there anew."""
         self.moves.refunds += 1
         return replace(request, id=-self.moves.refunds, state=NEW)
+
+    @staticmethod
+    def _pair(move: Move) -> tuple[str, str]:
+        one, other = sorted((move.source.kind, move.target.kind))
+        return one, other
+
+    def parted(self, pair: tuple[str, str], now: Time) -> None:
+        """Give up what is being fetched over a link that is cut."""
+        for move in list(self.moves.live.values()):
+            if move.kind == FETCH and move.stream is not None and self._pair(move) == pair:
+                self.end(move, PARTED, now)
 
     def copied(self, move: Move, now: Time) -> None:
         """Have the source give back what was read, and the target put it into its cache."""

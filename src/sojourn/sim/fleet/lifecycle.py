@@ -165,6 +165,7 @@ class Lifecycle:
         events, links = self.sim.fleet_record.events, self.sim.links
         events.append(FleetEvent(now, -1, f"{one} and {other}{PARTED}"))
         links.cut(pair, now)
+        self.sim.moves.fetches.parted(pair, now)
 
         def mend(at: Time) -> None:
             events.append(FleetEvent(at, -1, f"{one} and {other}{JOINED}"))

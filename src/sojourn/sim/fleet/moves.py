@@ -155,6 +155,9 @@ class Moves:
 
     def fetch_prefix(self, request: Request, source: Unit, target: Unit, now: Time) -> None:
         """Begin to copy what one replica has cached of a prompt to the one that will compute it."""
+        if not source.replica.pool.caching:
+            self.sim.deliver(request, target, now)
+            return
         self.fetches.begin(Move(FETCH, request, source, target, now, left=now), now)
 
     def ended(self, request: Request, now: Time) -> None:
