@@ -70,9 +70,9 @@ def main() -> None:
                 f"{result['goodput']:.1f}/s, p99 TTFT {result['ttft_p99']:.2f} s "
                 f"({result['seconds']:.1f} s)"
             )
-    if given.json is not None:
-        document = {"capacities": capacities, "results": results}
-        given.json.write_text(json.dumps(document, indent=1), encoding="utf-8")
+            if given.json is not None:  # a study that is cut short keeps what it had
+                document = {"capacities": capacities, "results": results}
+                given.json.write_text(json.dumps(document, indent=1), encoding="utf-8")
     shown = {name: capacities[name] for name in BOUNDS if name in capacities}
     body = page(results, shown, BOUNDS)
     if given.write:

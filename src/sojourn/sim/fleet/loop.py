@@ -181,7 +181,8 @@ class FleetSimulation(Simulation):
 
     def _wake(self, index: int, time: Time) -> None:
         self._step(index, time)
-        self._told(time)
+        if self.watch is not None:
+            self.watch(self)
 
     def _step(self, index: int, time: Time) -> None:
         """Do what a replica is to do at a step boundary."""
@@ -215,8 +216,9 @@ class FleetSimulation(Simulation):
             again = replica.interrupt(time) if replica.steps else time
         self._call_at(index, again)
         self.changed(unit, time)
-        if self.freed or unit.backlog < backlog:
-            self.try_kept(time)
+        if self.freed or unit.backlog < backlog:  # plans of one moment do not see one another
+            self.freed = False
+            self.call(time + 1, self.try_kept)
         if unit.status == DRAINING:
             self.lives.drained(unit, time)
 
@@ -391,9 +393,8 @@ class FleetSimulation(Simulation):
     def run(self, progress: Callable[[int], None] | None = None, until: Time = NEVER) -> RunRecord:
         """Run to the end, to `until`, or to Ctrl-C; return the record of what happened."""
         record = super().run(progress, until)
-        fleet = self.fleet_record
+        record.fleet = fleet = self.fleet_record
         fleet.routing_seconds = self.routing_nanoseconds / 1e9
         fleet.units = self.lives.rows(self.clock.now)
         fleet.moves = self.moves.rows(self.row_of)
-        record.fleet = fleet
         return record
