@@ -85,9 +85,12 @@ def settled(server):
 def test_stream_equals_whole_answer(clients):
     whole = both(clients, lambda client: complete(client).choices[0].text)
     for client in clients.values():
-        pieces = [piece.choices[0].text for piece in complete(client, stream=True)]
-        assert "".join(pieces) == whole
-        assert len(pieces) > 1
+        most = 0
+        for _ in range(5):  # a busy server sends what it has together
+            pieces = [piece.choices[0].text for piece in complete(client, stream=True)]
+            assert "".join(pieces) == whole
+            most = max(most, len(pieces))
+        assert most > 1
 
 
 def test_chat_stream_reports_usage(client):
