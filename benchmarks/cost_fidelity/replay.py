@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from sojourn.decide.clock import Time
 from sojourn.decide.limits import EngineLimits
 from sojourn.decide.services import StepTime
-from sojourn.policies.route.round_robin import Config, RoundRobin
 from sojourn.recipes import load_recipe
 from sojourn.sim.loop import Setup, Simulation
 from sojourn.sim.workload import Workload
@@ -61,7 +60,7 @@ def serve(cost: StepTime, requests: list[Served], seats: int, budget: int) -> Re
     limits = EngineLimits(
         AMPLE_BLOCKS, max_num_seqs=seats, max_num_batched_tokens=max(budget, seats)
     )
-    setup = Setup(load_recipe("vllm"), limits, cost, lambda: RoundRobin(Config()))
+    setup = Setup(load_recipe("vllm"), limits, cost)
     return Simulation(workload, setup).run().requests
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Final
 
-from benchmarks.fleet_study.designs import BASELINE, GPU, MODEL, REPLICAS, SHAPES
+from benchmarks.fleet_study.designs import BASELINE, GPU, GPUS, MODEL, SHAPES
 from benchmarks.fleet_study.page import page
 from benchmarks.fleet_study.runs import BOUNDS, run, sustained
 
@@ -35,7 +35,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DATA, help="folder of the traces")
     parser.add_argument("--requests", type=int, default=16_000, help="least requests in each run")
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="results; those of other traces in it are kept"
+    )
     parser.add_argument("--write", action="store_true", help="put the tables into the docs page")
     given = parser.parse_args()
     began = perf_counter()
@@ -45,13 +47,17 @@ def main() -> None:
         print(f"[{perf_counter() - began:5.0f} s] {text}", flush=True)
 
     results: list[dict[str, Any]] = []
-    capacities = {}
+    capacities: dict[str, float] = {}
+    if given.json is not None and given.json.exists():
+        before = json.loads(given.json.read_text(encoding="utf-8"))
+        results = [one for one in before["results"] if one["trace"] not in names]
+        capacities = dict(before["capacities"])
     with ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn")) as pool:
         tasks = []
         found = pool.map(sustained, names, [data] * len(names))
         for name, (scale, rate) in zip(names, found, strict=True):
             capacities[name] = rate
-            tell(f"{name}: {BASELINE} sustains {rate:.1f}/s on {REPLICAS} x {GPU}, {MODEL}")
+            tell(f"{name}: {BASELINE} sustains {rate:.1f}/s on {GPUS} x {GPU}, {MODEL}")
             tasks += [
                 (name, data, given.requests, shape, load, load * scale)
                 for load in LOADS
@@ -64,9 +70,11 @@ def main() -> None:
                 f"{result['goodput']:.1f}/s, p99 TTFT {result['ttft_p99']:.2f} s "
                 f"({result['seconds']:.1f} s)"
             )
-    if given.json is not None:
-        given.json.write_text(json.dumps(results, indent=1), encoding="utf-8")
-    body = page(results, capacities, BOUNDS)
+            if given.json is not None:  # a study that is cut short keeps what it had
+                document = {"capacities": capacities, "results": results}
+                given.json.write_text(json.dumps(document, indent=1), encoding="utf-8")
+    shown = {name: capacities[name] for name in BOUNDS if name in capacities}
+    body = page(results, shown, BOUNDS)
     if given.write:
         text = PAGE.read_text(encoding="utf-8")
         PAGE.write_text(MEASURED.sub(lambda m: m[1] + body + m[2], text), encoding="utf-8")

@@ -1,8 +1,9 @@
-"""The designs under study: 16 replicas of one GPU each, all of one price."""
+"""The designs under study: 16 GPUs of one kind, as 16 replicas or as fewer of several GPUs."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from sojourn.catalog import load_gpu, load_model
@@ -15,7 +16,7 @@ from sojourn.recipes import load_recipe
 
 MODEL: Final = "llama-3.1-8b"
 GPU: Final = "h100-sxm"
-REPLICAS: Final = 16
+GPUS: Final = 16
 SEATS: Final = 256
 TOKENS: Final = 2048
 BASELINE: Final = "round robin"
@@ -31,17 +32,21 @@ class Shape:
         name: What to call it.
         route, place: Policies.
         prefills: Replicas that only compute prompts; 0 where all do both.
+        tensor: GPUs of each replica.
+        parameters: Of the router, where they are not its defaults.
     """
 
     name: str
     route: str
     place: str = "least_loaded"
     prefills: int = 0
+    tensor: int = 1
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 SHAPES: Final = (
     Shape(BASELINE, "round_robin"),
-    Shape("vLLM data parallel", "least_load"),
+    Shape("vLLM data parallel", "vllm_data_parallel"),
     Shape("power of two", "power_of_two"),
     Shape("shortest in tokens", "join_shortest_tokens"),
     Shape("sticky sessions", "session_sticky"),
@@ -49,10 +54,13 @@ SHAPES: Final = (
     Shape("prefix-aware (SGLang)", "prefix_aware"),
     Shape("Preble E2", "preble_e2"),
     Shape("Conductor (Mooncake)", "mooncake_conductor"),
+    Shape("the same, fetching", "mooncake_conductor", parameters={"fetches": True}),
     Shape("Llumnix", "llumnix", "llumnix"),
     Shape("split 4 : 12", "join_shortest_tokens", prefills=4),
     Shape("split 8 : 8", "join_shortest_tokens", prefills=8),
     Shape("split 12 : 4", "join_shortest_tokens", prefills=12),
+    Shape("8 of two GPUs", "join_shortest_tokens", tensor=2),
+    Shape("8 of two GPUs, SGLang", "prefix_aware", tensor=2),
 )
 
 
@@ -62,7 +70,7 @@ def build(shape: Shape, block_tokens: int, dollars_per_hour: float) -> Design:
     blocks = kv_blocks(
         model,
         gpu,
-        1,
+        shape.tensor,
         gpu_memory_utilization=0.9,
         block_size=16,
         max_num_batched_tokens=TOKENS,
@@ -80,17 +88,22 @@ def build(shape: Shape, block_tokens: int, dollars_per_hour: float) -> Design:
     like: dict[str, Any] = {
         "recipe": load_recipe("vllm"),
         "limits": limits,
-        "step_time": Roofline(model, gpu, 1),
-        "kv_token_bytes": model.kv_token_bytes(1),
-        "dollars_per_hour": dollars_per_hour,
+        "step_time": Roofline(model, gpu, shape.tensor),
+        "kv_token_bytes": shape.tensor * model.kv_token_bytes(shape.tensor),
+        "gpus": shape.tensor,
+        "dollars_per_hour": shape.tensor * dollars_per_hour,
         "hardware": GPU,
     }
-    groups: tuple[Group, ...] = (Group(name="replica", count=REPLICAS, **like),)
+    count = GPUS // shape.tensor
+    groups: tuple[Group, ...] = (Group(name="replica", count=count, **like),)
     if shape.prefills:
         groups = (
             Group(name="prefill", count=shape.prefills, role="prefill", **like),
-            Group(name="decode", count=REPLICAS - shape.prefills, role="decode", **like),
+            Group(name="decode", count=count - shape.prefills, role="decode", **like),
         )
     slots = {"route": shape.route, "place": shape.place, "scale": "fixed"}
-    named = {slot: (name, SLOTS[slot][name][0]()) for slot, name in slots.items()}
+    given = {"route": shape.parameters}
+    named = {
+        slot: (name, SLOTS[slot][name][0](**given.get(slot, {}))) for slot, name in slots.items()
+    }
     return Design(shape.name, groups, **named, default_link=LINK)  # type: ignore[arg-type]

@@ -127,7 +127,7 @@ def test_a_recipe_with_a_byte_order_mark_is_read_and_one_in_another_code_refused
         ([ROW, '{"timestamp": ' + DEEP], "line 2: not valid JSON (nested too deeply)"),
         ([ROW, '{"timestamp": ' + "9" * 5000 + ' "x"}'], "line 2: not valid JSON (a number"),
         ([ROW, ROW.replace("9", "9" * 5000)], "line 2: input_length is inf; it must be"),
-        ([ROW, '{"timestamp": 1, "x": 2}'], "line 2: missing field input_length"),
+        ([ROW, '{"timestamp": 1, "x": 2}'], "line 2: missing fields input_length, output_length"),
     ],
 )
 def test_lines_that_are_no_objects_are_named(capsys, lines, sentence):

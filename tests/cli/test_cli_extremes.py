@@ -94,7 +94,7 @@ def test_a_limit_beyond_all_rows_reads_them_all(capsys):
 
 @pytest.mark.parametrize("name", ["far.csv", "farther.csv"])
 def test_arrivals_beyond_all_clocks_are_refused(folder, capsys, name):
-    sentence = f"{name}: row 2: arrival_s is 1e+3"
+    sentence = f"{name}: line 3: arrival_s is 1e+3"
     refused(run(capsys, "trace", "info", name), sentence)
     refused(run(capsys, "trace", "convert", name, "out.jsonl"), sentence)
     assert not Path("out.jsonl").exists()

@@ -143,7 +143,7 @@ def test_the_catalogue_lists_models_and_gpus_and_pages_cite_their_sources(capsys
         ),
         ("compare --host i", ["ideal"]),
         ("simulate --recipe fa", ["fastserve"]),
-        ("simulate --route least", ["least_load"]),
+        ("simulate --route least", ["least_connections", "least_load"]),
         ("policies --slot ro", ["route"]),
         ("compare --param route.waiting_w", ["route.waiting_weight="]),
         ("recipes vt", ["vtc"]),

@@ -43,5 +43,7 @@ def test_the_goodput_of_a_stream_is_per_second_of_its_arrivals(tmp_path, capsys)
 def test_one_request_is_no_burst(tmp_path, capsys):
     text, row = report_of(tmp_path, capsys, 0)
     assert row["goodput_rps"] == pytest.approx(1)
-    assert text.startswith("Verdict: slo-edf in vLLM 0.32.0 met the SLOs of 100 % of 1 request.\n")
+    assert text.startswith(
+        "Verdict: recipe slo-edf in vLLM 0.32.0 met the SLOs of 100 % of 1 request.\n"
+    )
     assert "goodput is per second" not in text

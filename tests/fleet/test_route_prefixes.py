@@ -8,6 +8,7 @@ from route_stubs import Fleet, Replica, build, request
 from sojourn.decide.actions import Reject
 from sojourn.decide.clock import SECOND
 from sojourn.decide.states import DECODE, FINISHED, PREFILL
+from sojourn.fleet.slots import Fetch
 from sojourn.policies.route.prefix_aware import CLI, Config
 from sojourn.policies.route.prefix_tree import PrefixTree
 from sojourn.policies.route.prompt_queue import PromptQueue
@@ -240,7 +241,7 @@ def test_conductor_prefers_its_cache_once_the_queue_is_gone():
     assert router.route(request(1, 160, LONG), 0) == 0
 
 
-def test_conductor_would_fetch_where_the_best_match_is_far_above_its_own():
+def test_conductor_fetches_where_the_best_match_is_far_above_its_own():
     # At 1 fetching 8 ids takes 12.8 ms, computing them 128: 12.8 + 32 against 160 + 32 at 0.
     router, _ = conductor(fetches=True)
     assert router.route(request(0, 160, LONG), 0) == 0
@@ -251,7 +252,8 @@ def test_conductor_would_fetch_where_the_best_match_is_far_above_its_own():
     assert router._ttft(second, 0, 8, 0, 8) == (160 + 32) * milli
     assert router._ttft(second, 1, 0, 0, 8) == 12_800 * milli // 1000 + 32 * milli
     assert router._ttft(second, 1, 4, 0, 8) == 96 * milli  # 8 is not above 2 x 4
-    assert router.route(second, 0) == 1
+    assert router.route(second, 0) == Fetch(1, 0)
+    assert router.queue.tokens[1] == 32  # what it fetches it need not compute
 
 
 def test_conductor_rejects_only_if_told_to():

@@ -19,6 +19,7 @@ from tests.sim.sim_workloads import make
 
 ROUTERS = (
     "join_shortest_tokens",
+    "least_connections",
     "least_load",
     "mooncake_conductor",
     "most_loaded",

@@ -41,7 +41,7 @@ def test_recipes_for_fleets_say_what_they_are(name):
     assert recipe.title
     assert recipe.summary.endswith(".")
     assert recipe.source
-    beyond = recipe.needs & {Need.MIGRATE, Need.TRANSFER, Need.SCALE}
+    beyond = recipe.needs & {Need.MIGRATE, Need.TRANSFER, Need.FETCH, Need.SCALE}
     assert (recipe.runs_as == "simulator only") == bool(beyond or ROLES in recipe.fleet)
 
 

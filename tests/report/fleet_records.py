@@ -7,7 +7,7 @@ from dataclasses import replace
 from report_records import ps, record
 
 from sojourn.decide.clock import SECOND
-from sojourn.fleet.design import CRASH, SLOW, SPOT, Fault, Link
+from sojourn.fleet.design import CRASH, CUT, SLOW, SPOT, Fault, Link
 from sojourn.sim.fleet.loop import FleetSimulation
 from sojourn.steplog.fleet import REPLICA_LOST, FleetEvent, FleetRecord, MoveRow, UnitRow
 from sojourn.steplog.record import SHED
@@ -74,7 +74,10 @@ def by_hand():
 
 
 def real(kind, *, traced=True, count=60, name=None, load=None):
-    """A short run of a fleet that migrates at random, or hands over; replicas are lost in it."""
+    """A short run of a fleet that migrates at random, or hands over; replicas are lost in it.
+
+    The link of the one that hands over is cut for a tenth of a second.
+    """
     workload = make([(i * 0.01, 60 + 7 * i % 200, 30 + i % 50, i % 3) for i in range(count)])
     more = {"dollars_per_hour": 3.0, "start_time": SECOND // 20, "hardware": "h100-sxm"}
     faults = (
@@ -88,6 +91,10 @@ def real(kind, *, traced=True, count=60, name=None, load=None):
         "migrating": design(group(count=4, **more), place=("restless", Chance(2**37, 1)), **rest),
         "split": design(*split(2, 2, **more), **rest),
     }
+    if kind == "split":
+        one, other = (group.name for group in fleets[kind].groups)
+        cut = Fault(CUT, SECOND // 5, group=one, other=other, duration=SECOND // 10)
+        fleets[kind] = replace(fleets[kind], faults=(*faults, cut))
     with placers_for_tests():
         made = FleetSimulation(workload, fleets[kind], trace_states=traced).run()
     return replace(made, recipe=name or kind, load=load)

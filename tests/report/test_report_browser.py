@@ -116,8 +116,9 @@ def fleet_file(tmp_path_factory):
         for kind in ("migrating", "split")
     ]
     verdict = judge(runs, stock="migrating")
+    limits = {"max_num_batched_tokens": 2048, "cost": "roofline, " * 12}
     document = compare_document(
-        runs, verdict, trace="t", model="m", gpu="g", seed=1, limits={}, capacity_rps=6.0
+        runs, verdict, trace="t", model="m", gpu="g", seed=1, limits=limits, capacity_rps=6.0
     )
     path = tmp_path_factory.mktemp("fleet") / "out.html"
     write_html(path, document, runs, verdict)
@@ -163,6 +164,9 @@ def test_fleet_in_chromium(browser, fleet_file, width, scheme):
     assert page.locator("#fleet-runs button[aria-pressed=true]").inner_text() == "split"
     assert "hand-overs" in page.locator("#fleet-facts").inner_text()
     assert "lost" in page.locator("#fleet-key").inner_text()
+    assert "link cut" in page.locator("#fleet-key").inner_text()
+    name = page.locator(".limits th", has_text="max_num_batched_tokens")
+    assert name.evaluate("cell => cell.offsetHeight") < 36, "a name breaks inside a word"
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
     top = page.locator("#fleet-top")

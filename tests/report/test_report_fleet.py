@@ -10,12 +10,16 @@ import pytest
 from fleet_records import by_hand, large, real
 from report_records import queue
 
-from sojourn.report import compare_document, judge, measure, render_html, summarise
-from sojourn.report.fleet_picture import BINS, LANES_MAX, MOVES_MAX
+from sojourn.decide.clock import SECOND
+from sojourn.report import compare_document, judge, measure, render_html, summarise, units
+from sojourn.report.fleet_picture import BINS, LANES_MAX, LINKS_MAX, MOVES_MAX, cut_spans
 from sojourn.report.html import PAGE_BYTES_MAX
 from sojourn.report.json_report import to_text as json_text
 from sojourn.report.table import to_text
+from sojourn.sim.fleet.loop import FleetSimulation
 from sojourn.steplog.fleet import REPLICA_LOST, FleetEvent
+from tests.fleet.fleet_runs import design, group
+from tests.sim.sim_workloads import WHOLE, make
 
 NASTY = "<script>alert(1)</script>"
 
@@ -52,6 +56,16 @@ def test_numbers_by_hand():
     assert fleet.failed == {REPLICA_LOST: 1}
     assert fleet.events == {"crash": 1, "role decode": 1}
     assert fleet.routing_microseconds_mean == pytest.approx(5.0)
+
+
+def test_what_a_request_in_time_costs_does_not_depend_on_how_long_the_last_ones_take():
+    """Two replicas at a dollar a second: 5 s until the last arrival, whatever comes after."""
+    for output in (10, 400):
+        fleet = design(group(count=2, step_time=WHOLE, dollars_per_hour=3600.0))
+        rows = [(i * 0.5, 10, 10, 0) for i in range(10)] + [(5.0, 10, output, 0)]
+        row = measure(FleetSimulation(make(rows), fleet).run())
+        assert row.fleet.dollars > 10
+        assert row.fleet.dollars_per_met_request == pytest.approx(10 / 11)
 
 
 def test_imbalance_by_hand():
@@ -113,7 +127,7 @@ def test_table_and_verdict_tell_of_the_fleet():
     assert max(map(len, to_text(runs, verdict, 100).splitlines())) <= 100
     assert "cost of a thousand requests that met their SLOs, least first: " in verdict.text
     lost = runs[0].row.fleet
-    assert f"migrating {lost.lost_requests} ({lost.resumed} resumed, 0 failed)" in verdict.text
+    assert f"migrating {lost.lost_requests} ({lost.resumed} sent on, 0 failed)" in verdict.text
     assert "Fleet" not in to_text([summarise(queue(n=50))], judge([summarise(queue(n=50))]))
 
 
@@ -134,6 +148,63 @@ def test_picture_by_hand():
     assert picture.dollars[BINS // 2 - 1] == pytest.approx(0.005 + 0.005 + 0.02 * 3 / 8)
     assert [(arc.source, arc.target) for arc in picture.arcs] == [(0, 1), (1, 0), (1, 0), (0, 2)]
     assert [(mark.lane, mark.what) for mark in picture.marks] == [(1, "crash"), (2, "role decode")]
+
+
+def link_events(*told):
+    """Events of links from seconds and words."""
+    return [FleetEvent(int(second * SECOND), -1, what) for second, what in told]
+
+
+def test_cuts_that_overlap_are_one_spell():
+    events = link_events(
+        (1, "a and b parted"),
+        (2, "a and c parted"),
+        (3, "a and b parted"),
+        (4, "a and b joined again"),
+        (6, "a and b joined again"),
+        (7, "a and b parted"),
+        (8, "a and b joined again"),
+    )
+    spans = [
+        (name, since // SECOND, None if until is None else until // SECOND)
+        for name, since, until in cut_spans(events)
+    ]
+    assert spans == [("a and b", 1, 6), ("a and c", 2, None), ("a and b", 7, 8)]
+
+
+def test_the_page_shows_cut_links():
+    made = by_hand()
+    made.fleet.events += link_events((1, "a and b parted"), (2.5, "a and b joined again"))
+    made.fleet.events += link_events((4, "b and b parted"))
+    run = summarise(made)
+    assert len(run.picture.marks) == 2, "links have no lane"
+    (fleet,) = data_of(page_of([run]))["fleets"]
+    assert fleet["links"] == ["a and b", "b and b"]
+    assert fleet["cuts"] == [[1, 2.5, 0, "a and b"], [4, None, 1, "b and b"]]
+
+
+def test_very_many_cut_links_share_a_row():
+    made = by_hand()
+    made.fleet.events += link_events(*((1, f"a and b{i} parted") for i in range(LINKS_MAX + 5)))
+    (fleet,) = data_of(page_of([summarise(made)]))["fleets"]
+    assert len(fleet["links"]) == LINKS_MAX
+    assert fleet["links"][-1] == ""
+    assert [cut[2] for cut in fleet["cuts"]] == [*range(LINKS_MAX)] + [LINKS_MAX - 1] * 5
+
+
+def test_the_ends_of_slow_spells_and_of_cuts_are_told_as_such():
+    told = summarise(real("split", traced=False)).row.fleet.events
+    assert told["steps take 3 times as long"] == told["steps take their usual time again"] == 1
+    (spell,) = cut_spans(real("split", traced=False).fleet.events)
+    assert spell[2] - spell[1] == SECOND // 10
+
+
+def test_the_page_names_figures_as_the_tables_do():
+    run = summarise(real("split", traced=False))
+    (fleet,) = data_of(page_of([run]))["fleets"]
+    facts = dict(fleet["facts"])
+    assert facts["per 1k met"] == units.dollars(1000 * run.row.fleet.dollars_per_met_request)
+    assert facts["cost"] == units.dollars(run.row.fleet.dollars)
 
 
 def test_what_the_page_holds_is_what_the_picture_says():
@@ -201,3 +272,4 @@ def test_the_reference_page_names_every_number():
     assert re.findall(r"^\| `(\w+)` \|", text, re.M) == list(measure(by_hand()).fleet.to_json())
     assert f"more than {LANES_MAX} replicas" in text
     assert f"more than {MOVES_MAX:,} moves" in text
+    assert f"of more than {LINKS_MAX} such links" in text

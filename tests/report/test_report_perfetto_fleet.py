@@ -4,14 +4,18 @@ import json
 from collections import defaultdict
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 from fleet_records import large, real
 from report_records import STATES
 
+from sojourn.cli.outputs import timeline_line
 from sojourn.decide.clock import SECOND
-from sojourn.report import timeline
+from sojourn.report import Window, timeline
+from sojourn.report.fleet_picture import cut_spans
+from sojourn.steplog.fleet import FleetEvent
 from sojourn.steplog.record import TransitionColumns
 
 
@@ -94,6 +98,52 @@ def test_replicas_up_and_price_are_counted(written):
     starts = sum(unit.up == 0 for unit in made.fleet.units)
     assert counts[0] == starts
     assert min(counts[:-1]) < starts, "some were lost"
+
+
+def test_a_cut_link_is_a_slice_of_the_fleet(written):
+    made, _, events = written
+    spells = cut_spans(made.fleet.events)
+    process = len(made.fleet.units) + 1
+    tracks = {e["tid"]: e["args"]["name"] for e in events if is_link(e, process)}
+    found = [
+        (tracks[tid], spans) for (pid, tid), spans in spans_of(events).items() if pid == process
+    ]
+    expected = [
+        (f"link of {name}", [(begin // 1_000, end // 1_000, "cut")]) for name, begin, end in spells
+    ]
+    assert found == expected
+    assert len(found) == (made.recipe == "split")
+
+
+def is_link(event, process):
+    return event["name"] == "thread_name" and event["pid"] == process
+
+
+def test_cuts_are_clipped_to_the_window_and_fit(tmp_path):
+    made = real("split", count=200)
+    name = "\u00e9" * 90
+    for number in range(300):
+        made.fleet.events.append(FleetEvent(0, -1, f"{name}{number} parted"))
+    made.fleet.units = [replace(one, kind=name) for one in made.fleet.units]
+    path = tmp_path / "t.json"
+    window = timeline(made, path, max_bytes=200_000)
+    assert not window.whole
+    cuts = [e for e in json.loads(path.read_text())["traceEvents"] if e["name"] == "cut"]
+    assert len(cuts) >= 300
+    assert {round(e["ts"] * 1e6) for e in cuts[-300:]} == {window.begin // 1_000 * 1_000}
+
+
+def test_the_line_of_a_timeline_says_what_it_leaves_out(tmp_path):
+    path = Path("t.json")
+    whole = Window(0, SECOND, 7, (1, 7), 0, True, 10)
+    assert timeline_line(path, whole) == "timeline: t.json (open it in ui.perfetto.dev)"
+    many = replace(whole, requests=tuple(range(1_000)), left_out=1_867)
+    assert timeline_line(path, many, "vllm") == (
+        "timeline: t.json (vllm; tracks of 1,000 of the 2,867 requests in it, around request 7; "
+        "open it in ui.perfetto.dev)"
+    )
+    part = replace(whole, whole=False, begin=SECOND // 4)
+    assert "(0.25 s to 1 s of the run, as much as fits; open" in timeline_line(path, part)
 
 
 @pytest.mark.parametrize("max_bytes", [60_000, 100_000])

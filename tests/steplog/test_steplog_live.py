@@ -165,8 +165,7 @@ def test_a_new_run_goes_on_with_the_numbers(tmp_path):
     with pytest.raises(UserError) as caught:
         read_steplog(tmp_path)
     assert str(caught.value) == (
-        f"{str(first)!r} and {str(second)!r} are step logs of different runs; "
-        "give the files of one run"
+        f"these are step logs of 2 runs ({first}, {second}); give the files of one run"
     )
 
 

@@ -54,7 +54,7 @@ def test_the_report_of_a_simulated_run_is_what_simulate_said(simulated, tmp_path
     assert timeline.read_bytes() == (simulated / "t.json").read_bytes()
     assert "fastserve" in page.read_text()
     lines = done.out.splitlines()
-    assert lines[0].startswith("Verdict: fastserve in sojourn ")
+    assert lines[0].startswith("Verdict: recipe fastserve in sojourn ")
     assert lines[-3:] == [
         f"results: {target}",
         f"page: {page}",
@@ -68,7 +68,7 @@ def test_the_report_of_a_real_run(logged, tmp_path, capsys):
     done = run(capsys, "report", logged, *files)
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith(
-        "Verdict: slo-edf in vLLM 0.32.0 met the SLOs of 0 % of 10 requests.\n"
+        "Verdict: recipe slo-edf in vLLM 0.32.0 met the SLOs of 0 % of 10 requests.\n"
     )
     assert "service on tiny, cpu, begun 2023-11-14 22:13:20 UTC\nRecording took " in done.out
     found = json.loads(target.read_text())
@@ -114,7 +114,7 @@ def test_a_recipe_in_shadow_mode(tmp_path, capsys):
     log.close()
     done = run(capsys, "report", tmp_path, "--json", tmp_path / "r.json")
     assert done.out.startswith(
-        "Verdict: vllm in vLLM 0.32.0 met the SLOs of 100 % of 3 requests.\n"
+        "Verdict: recipe vllm in vLLM 0.32.0 met the SLOs of 100 % of 3 requests.\n"
         "slo-edf ran in shadow mode and stock decided; it would have decided otherwise: would "
         "pause 3, other chunk 1."
     )
@@ -129,7 +129,7 @@ def test_a_run_without_requests(tmp_path, capsys):
     log.close()
     done = run(capsys, "report", tmp_path, "--html", tmp_path / "r.html")
     assert done.code == 0
-    assert "Verdict: slo-edf in vLLM 0.32.0 had no request." in done.out
+    assert "Verdict: recipe slo-edf in vLLM 0.32.0 had no request." in done.out
     done = run(capsys, "report", tmp_path, "--timeline", tmp_path / "t.json")
     assert done.code == 2
 
@@ -139,7 +139,7 @@ def test_a_run_without_requests(tmp_path, capsys):
     [
         (["nowhere.parquet"], "error: cannot read 'nowhere.parquet' as Parquet: "),
         (["EMPTY"], "error: 'EMPTY' holds no step log: no file there ends in .parquet\n"),
-        (["LOG", "OTHER"], "error: 'LOG' and 'OTHER' are step logs of different runs; give the"),
+        (["LOG", "OTHER"], "error: these are step logs of 2 runs (LOG, OTHER); give the files"),
         (["OTHER", "--timeline", "t.json"], "error: 'OTHER' holds no changes of state, which a"),
         (["LOG", "--timeline", "t.json", "--request", "90"], "error: request 90 is not in the r"),
         (["LOG", "--request", "3"], "error: --request says what a timeline is centred on; give"),

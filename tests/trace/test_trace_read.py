@@ -169,9 +169,9 @@ def test_windows_line_ends_and_byte_order_marks_are_read(put):
 
 def test_a_broken_row_far_down_is_numbered(put):
     rows = "2023-11-16 18:18:00,1,1\n" * 60_000  # over one block of the CSV reader
-    with pytest.raises(UserError, match="row 60005: 1 fields, but the header names 3"):
+    with pytest.raises(UserError, match="line 60006: 1 fields, but the header names 3"):
         read_trace(put("far.csv", AZURE_2023 + rows + "oops\n"))
-    with pytest.raises(UserError, match="row 60005: GeneratedTokens is 'x'; it must be"):
+    with pytest.raises(UserError, match="line 60006: GeneratedTokens is 'x'; it must be"):
         read_trace(put("far.csv", AZURE_2023 + rows + "2023-11-16 18:18:00,1,x\n"))
 
 
@@ -198,16 +198,20 @@ BAD = [
     (
         "a.csv",
         AZURE_2023 + "2023-11-16 18:18:00,-3,5\n",
-        "row 5: ContextTokens is -3; it must be a whole number from 1 to 2147483647",
+        "line 6: ContextTokens is -3; it must be a whole number from 1 to 2147483647",
     ),
-    ("a.csv", AZURE_2023 + "2023-11-16 18:18:00,many,5\n", "row 5: ContextTokens is 'many'; it"),
-    ("a.csv", AZURE_2023 + "2023-11-16 18:18:00,1.5,5\n", "row 5: ContextTokens is 1.5; it must"),
-    ("a.csv", AZURE_2023 + "2023-11-16 18:18:00,nan,5\n", "row 5: ContextTokens is NaN; it must"),
-    ("a.csv", AZURE_2023 + "2023-11-16 18:18:00,,5\n", "row 5: ContextTokens is empty; it must"),
-    ("a.csv", AZURE_2023 + "yesterday,4,5\n", "row 5: TIMESTAMP is 'yesterday'; it must be a date"),
-    ("a.csv", AZURE_2023 + "2023-11-16 18:18:00,4\n", "row 5: 2 fields, but the header names 3"),
-    ("b.csv", BURST_1 + "x,GPT-4,4,5,9,API log\n", "row 4: Timestamp is 'x'; it must be a number"),
-    ("b.csv", BURST_1 + ",GPT-4,4,5,9,API log\n", "row 4: Timestamp is empty; it must be"),
+    ("a.csv", AZURE_2023 + "2023-11-16 18:18:00,many,5\n", "line 6: ContextTokens is 'many'; it"),
+    ("a.csv", AZURE_2023 + "2023-11-16 18:18:00,1.5,5\n", "line 6: ContextTokens is 1.5; it must"),
+    ("a.csv", AZURE_2023 + "2023-11-16 18:18:00,nan,5\n", "line 6: ContextTokens is NaN; it must"),
+    ("a.csv", AZURE_2023 + "2023-11-16 18:18:00,,5\n", "line 6: ContextTokens is empty; it must"),
+    (
+        "a.csv",
+        AZURE_2023 + "yesterday,4,5\n",
+        "line 6: TIMESTAMP is 'yesterday'; it must be a",
+    ),
+    ("a.csv", AZURE_2023 + "2023-11-16 18:18:00,4\n", "line 6: 2 fields, but the header names 3"),
+    ("b.csv", BURST_1 + "x,GPT-4,4,5,9,API log\n", "line 5: Timestamp is 'x'; it must be a"),
+    ("b.csv", BURST_1 + ",GPT-4,4,5,9,API log\n", "line 5: Timestamp is empty; it must be"),
     ("a.parquet", table(prompt_tokens=[0, 1]), "row 1: prompt_tokens is 0; it must be a whole"),
     ("a.parquet", table(prompt_tokens=[1.0, None]), "row 2: prompt_tokens is empty; it must be"),
     ("a.parquet", table(output_tokens=[1, -1]), "row 2: output_tokens is -1; it must be a whole"),

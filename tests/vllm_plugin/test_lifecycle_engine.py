@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from types import SimpleNamespace
 
 import pytest
 
@@ -132,6 +133,28 @@ def test_mode_switched_in_flight_answers_like_stock(engine, workload, answers, h
     assert counters.steps.keys() == {"act", "shadow", "off"}
     assert not counters.errors
     assert not any(ours.leftovers().values()), ours.leftovers()
+
+
+@pytest.mark.parametrize(
+    ("most", "running", "asking", "fit"),
+    [
+        (1, [1], [0, 2, 1], [0, 1]),  # whoever runs counts, in the step or not
+        (1, [0], [1, 2, 0, 1], [1, 0, 1]),
+        (2, [1], [2, 3, 2], [2, 2]),
+        (0, [1], [2, 3], [2, 3]),
+    ],
+)
+def test_seats_are_given_by_adapter(with_vllm, most, running, asking, fit):
+    from sojourn.vllm import compat
+
+    def made(numbers):
+        adapters = [SimpleNamespace(lora_int_id=number) if number else None for number in numbers]
+        return [SimpleNamespace(lora_request=one) for one in adapters]
+
+    config = SimpleNamespace(max_loras=most) if most else None
+    scheduler = SimpleNamespace(lora_config=config, running=made(running))
+    found = compat.fitting(scheduler, made(asking))
+    assert [compat.adapter(one) for one in found] == fit
 
 
 @pytest.mark.parametrize("adapters_max", [1, 2])

@@ -23,7 +23,8 @@ from sojourn.cli.experiment import (
     print_limits,
     row_name,
 )
-from sojourn.cli.fleets import read_fleets, resolve
+from sojourn.cli.fleets import files_of, read_fleets, resolve
+from sojourn.cli.outputs import timeline_line
 from sojourn.cli.streams import console
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ def compare(
     opt.check_outputs(outputs, source, model, gpu, cost, stock_recipe, *names, *(fleet or ()))
     opt.check_jobs(jobs)
     plans = read_fleets(flags)
+    opt.check_outputs(outputs, source, *files_of(plans))
     others = [(plan.name, plan.slots) for plan in plans]
     router = route if plans or replicas > 1 else None
     chosen = load_recipes(names, host, param or (), router, others)
@@ -252,8 +254,6 @@ def _write_timeline(
         if not record.complete:
             typer.echo("interrupted: no timeline was written", err=True)
             return ""
-        timeline(record, path)
-    return (
-        f"timeline: {path} ({task.recipe.name} {at_load(task.load)}, the worst p99 of E2E; "
-        "open it in ui.perfetto.dev)"
-    )
+        window = timeline(record, path)
+    about = f"{record.recipe} {at_load(task.load)}, the worst p99 of E2E"
+    return timeline_line(path, window, about)

@@ -142,8 +142,17 @@ def resolve_engine(flags: EngineFlags, recipes: Sequence[str] = ()) -> Engine:
         "cost": source,
     }
     if flags.replicas > 1:
-        resolved["dollars_per_hour"] = hardware.dollars_per_hour or None
+        resolved |= _shown(hardware)
     return Engine((fleet,), *names, resolved, tuple(notices))
+
+
+def _shown(hardware: Hardware) -> dict[str, Any]:
+    """Return what a fleet takes for granted of like replicas, as limits show it."""
+    link = hardware.link
+    return {
+        "dollars_per_hour": hardware.dollars_per_hour or None,
+        "link": f"{link.name}, {link.bytes_per_second / 1e9:g} GB/s a replica",
+    }
 
 
 def _known(gpu: str) -> str:

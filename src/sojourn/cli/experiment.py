@@ -72,6 +72,12 @@ class Experiment:
             "notes": self.notices,
         }
 
+    def notice(self, sentence: str) -> None:
+        """Take up a sentence for the user, and print it."""
+        self.notices.append(sentence)
+        if not self.quiet:
+            typer.echo(f"note: {sentence}", err=True)
+
     def tell(self) -> None:
         """Print the notices on standard error."""
         if not self.quiet:
@@ -299,9 +305,31 @@ def note_routers(experiment: Experiment, recipes: Sequence[Recipe]) -> None:
         for recipe in recipes
         if not fleet.is_alone(recipe)
     ]
-    if routers:
-        named = list(dict.fromkeys(routers))
+    named = list(dict.fromkeys(routers))
+    own = [one.name for one in recipes if "route" in one.fleet]
+    if own and any(fleet.route is not None for fleet in experiment.fleets):
+        experiment.notice(f"--route takes the place of the routers of {', '.join(own)}")
+    if named:
         experiment.limits["route"] = named[0] if len(named) == 1 else named
+    blind = [] if experiment.workload.prefix else [name for name in named if _reads_prefixes(name)]
+    if blind:
+        experiment.notice(
+            f"the trace has no prefix ids, so nothing is found in prefix caches, and "
+            f"{', '.join(blind)} cannot gain from them"
+        )
+    if all(fleet.size == 1 for fleet in experiment.fleets):
+        above = [one.name for one in recipes if one.fleet]
+        if above:
+            experiment.notice(
+                "there is one replica at the start, so nothing is to be decided above it: "
+                f"{', '.join(above)}"
+            )
+
+
+def _reads_prefixes(router: str) -> bool:
+    from sojourn.policies.tables import SLOTS
+
+    return bool(getattr(SLOTS["route"][router][1], "reads_prefixes", False))
 
 
 def measure_capacity(experiment: Experiment, stock: Recipe) -> Capacity:
@@ -310,11 +338,18 @@ def measure_capacity(experiment: Experiment, stock: Recipe) -> Capacity:
     Faults are left out: they come once, at their own times, whatever the rate.
     """
     from sojourn.fleet.design import Design
+    from sojourn.fleet.views import DECODE
     from sojourn.sim.capacity import capacity
 
     name, setup = row_name(experiment, stock), experiment.fleet.built(stock)
     if isinstance(setup, Design):
         setup = replace(setup, faults=())
+        decoding = [group.count for group in setup.groups if group.role == DECODE]
+        if decoding and not any(decoding):
+            raise UserError(
+                f"the capacity of {name} cannot be measured, as nobody decodes at the start: raise "
+                "a count, or give --rate-scale instead of --load"
+            )
     with (
         status(f"measuring the capacity of {name}", experiment.quiet) as tell,
         told_of_interrupts(f"while the capacity of {name} was measured"),

@@ -39,6 +39,13 @@ def read_fleets(flags: EngineFlags) -> list[FleetPlan]:
     return plans
 
 
+def files_of(plans: Sequence[FleetPlan]) -> list[str]:
+    """Return the files that fleet files name: recipes, GPUs and spot logs."""
+    named = [name for plan in plans for one in plan.groups for name in (one.recipe, one.gpu)]
+    logs = [plan.spot_log.file for plan in plans if plan.spot_log is not None]
+    return [name for name in (*named, *logs) if name]
+
+
 def resolve(
     flags: EngineFlags,
     plans: Sequence[FleetPlan],
@@ -175,6 +182,7 @@ def _group(plan: FleetPlan, group: GroupPlan, engine: Engine, host: str) -> Grou
     from sojourn.decide.clock import from_seconds
     from sojourn.fleet.design import Group
     from sojourn.recipes import load_recipe
+    from sojourn.sim.engines import own_limits
 
     fleet = engine.fleets[0]
     hardware = fleet.hardware
@@ -194,7 +202,18 @@ def _group(plan: FleetPlan, group: GroupPlan, engine: Engine, host: str) -> Grou
         hardware = replace(hardware, start_time=from_seconds(group.start_seconds))
     limits, cost, recipe = fleet.limits, fleet.cost, None
     if group.recipe is not None:
-        recipe = load_recipe(group.recipe, host)
+        where = f"{plan.origin}: replicas {group.name!r}"
+        try:
+            recipe = load_recipe(group.recipe, host)
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from None
+        own = recipe.max_num_seqs
+        if own and (group.max_num_seqs, group.max_num_batched_tokens) != (None, None):
+            raise UserError(
+                f"{where}: recipe {recipe.name!r} has seats and tokens of its own; leave "
+                "max_num_seqs and max_num_batched_tokens out"
+            )
+        limits = own_limits(limits, recipe)
         if recipe.fleet:
             raise UserError(
                 f"{plan.origin}: replicas {group.name!r}: recipe {recipe.name!r} decides about the "

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from sojourn.decide.clock import SECOND
 from sojourn.errors import UserError
+
+if TYPE_CHECKING:
+    from sojourn.report import Window
 
 STREAMED: Final = ("--json", "--html")
 """Outputs that may be a pipe or a terminal, which is written to as it stands."""
@@ -41,6 +45,27 @@ def check_outputs(outputs: Mapping[str, Path | None], *inputs: str | Path | None
         except OSError as error:
             reason = error.strerror or error
             raise UserError(f"{flag}: cannot write {str(path)!r}: {reason}") from error
+
+
+def timeline_line(path: Path, window: Window, about: str = "") -> str:
+    """Return what is said of a timeline that was written: where it is, and what it leaves out.
+
+    Args:
+        path: The file.
+        window: What it shows.
+        about: Of which run it is; empty where there is only one.
+    """
+    said = [about] if about else []
+    if not window.whole:
+        begin, end = (moment / SECOND for moment in (window.begin, window.end))
+        said.append(f"{begin:.5g} s to {end:.5g} s of the run, as much as fits")
+    if window.left_out:
+        shown = len(window.requests)
+        said.append(
+            f"tracks of {shown:,} of the {shown + window.left_out:,} requests in it, around "
+            f"request {window.center}"
+        )
+    return f"timeline: {path} ({'; '.join([*said, 'open it in ui.perfetto.dev'])})"
 
 
 def _check_place(flag: str, path: Path) -> None:

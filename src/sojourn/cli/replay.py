@@ -13,7 +13,7 @@ from sojourn.cli import options as opt
 from sojourn.cli.calibrate import empty_table, percent
 from sojourn.cli.compare import slowest
 from sojourn.cli.experiment import INTERRUPTED, load_recipes, print_limits, status
-from sojourn.cli.outputs import check_outputs
+from sojourn.cli.outputs import check_outputs, timeline_line
 from sojourn.cli.recording import classes_of, engine_of, recorded_recipe_of
 from sojourn.cli.slo import describe
 from sojourn.cli.streams import console
@@ -318,5 +318,5 @@ def _write_timeline(
         record = run_task(run.replay.workload, run.fleet, task, trace_states=True)
         if not record.complete:
             raise typer.Exit(INTERRUPTED)
-        timeline(record, path)
-    typer.echo(f"timeline: {path} ({task.recipe.name}; open it in ui.perfetto.dev)")
+        window = timeline(record, path)
+    typer.echo(timeline_line(path, window, task.recipe.name))

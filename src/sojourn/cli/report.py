@@ -11,7 +11,7 @@ import typer
 
 from sojourn.cli import options as opt
 from sojourn.cli.experiment import print_limits
-from sojourn.cli.outputs import check_outputs
+from sojourn.cli.outputs import check_outputs, timeline_line
 from sojourn.cli.recording import classes_of
 from sojourn.cli.replay import Logs, SloClasses
 from sojourn.cli.slo import describe
@@ -95,8 +95,7 @@ def report(
     told = []
     # The timeline first: it alone may refuse what it is asked for.
     if timeline is not None:
-        write_timeline(shown, timeline, request)
-        told.append(f"timeline: {timeline} (open it in ui.perfetto.dev)")
+        told.append(timeline_line(timeline, write_timeline(shown, timeline, request)))
     told = _write(runs, verdict, about, record, {"--json": json, "--html": html}) + told
     _print(runs, verdict, about, record)
     for line in told:
@@ -209,7 +208,7 @@ def _verdict(run: RunSummary, record: RunRecord, burst: str | None) -> Verdict:
     )
     what = met if row.requests else "had no request"
     notes = (*notes_of(record), *([burst] if burst else ()))
-    return Verdict(f"{row.recipe} in {engine} {what}.", None, notes, (one,))
+    return Verdict(f"recipe {row.recipe} in {engine} {what}.", None, notes, (one,))
 
 
 def _write(

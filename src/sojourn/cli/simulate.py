@@ -23,7 +23,8 @@ from sojourn.cli.experiment import (
     row_name,
     status,
 )
-from sojourn.cli.fleets import read_fleets, resolve
+from sojourn.cli.fleets import files_of, read_fleets, resolve
+from sojourn.cli.outputs import timeline_line
 from sojourn.cli.streams import console
 from sojourn.errors import UserError
 from sojourn.files import replacing
@@ -109,6 +110,7 @@ def simulate(
     outputs = {"--json": json, "--html": html, "--timeline": timeline, "--step-log": step_log}
     opt.check_outputs(outputs, source, model, gpu, cost, stock_recipe, recipe, *(fleet or ()))
     plans = read_fleets(flags)
+    opt.check_outputs(outputs, source, *files_of(plans))
     if len(plans) > 1:
         raise UserError("simulate runs one fleet; `sojourn compare` takes several")
     others = [(plan.name, plan.slots) for plan in plans]
@@ -173,8 +175,7 @@ def _deliver(
         told.append(f"page: {path}")
     path = outputs["--timeline"]
     if path is not None:
-        timeline(record, path)
-        told.append(f"timeline: {path} (open it in ui.perfetto.dev)")
+        told.append(timeline_line(path, timeline(record, path)))
     path = outputs["--step-log"]
     if path is not None:
         about = (experiment.trace, experiment.model, experiment.gpu, experiment.seed)

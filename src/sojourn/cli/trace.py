@@ -69,18 +69,38 @@ def convert(
         str, typer.Option("--to", help="How to write: auto, parquet, csv, mooncake.")
     ] = "auto",
     limit: Limit = None,
+    session_prefixes: Annotated[
+        bool,
+        typer.Option(
+            "--session-prefixes",
+            help="Give prompts block ids: each turn goes on from the prompt of the turn before.",
+        ),
+    ] = False,
+    block_tokens: Annotated[
+        int | None,
+        typer.Option(
+            "--block-tokens", help="Tokens of a block for --session-prefixes; 16 if left out."
+        ),
+    ] = None,
     force: Force = False,
 ) -> None:
     """Write a trace in another format. Parquet keeps everything; others say what they leave out.
 
     Try:
 
+        sojourn trace convert requests.csv requests.parquet --session-prefixes
+
         sojourn trace convert BurstGPT_1.csv burst.parquet --limit 50000
 
         sojourn trace convert sample sample.jsonl
     """
+    from sojourn.errors import UserError
     from sojourn.trace import convert_trace
+    from sojourn.trace.session_prefixes import BLOCK_TOKENS
 
+    if block_tokens is not None and not session_prefixes:
+        raise UserError("--block-tokens needs --session-prefixes, whose blocks it sizes")
+    size = BLOCK_TOKENS if block_tokens is None else block_tokens
     with _busy(f"converting {source}"):
         trace, lost = convert_trace(
             source,
@@ -89,6 +109,7 @@ def convert(
             target_format=to,
             limit=limit,
             overwrite=force,
+            session_block_tokens=size if session_prefixes else None,
         )
     _report(trace, target, lost)
 

@@ -17,7 +17,6 @@ from sojourn.decide.request import RequestView
 from sojourn.fleet.views import ReplicaView, RoutedView
 
 
-
 class Fetch(NamedTuple):
     """Send a request to a replica that first copies what another has cached of its prompt.
 
@@ -60,6 +59,9 @@ class Place(Protocol):
 
     Attributes:
         period: Time between two calls of `rebalance`; NEVER for none.
+
+    A policy to which a fleet without requests is nothing may say so by `idles = True`: it is not
+    asked meanwhile.
     """
 
     needs: ClassVar[frozenset[Need]]

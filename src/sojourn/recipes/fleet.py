@@ -17,13 +17,16 @@ from sojourn.fleet.views import DECODE, MIXED, PREFILL, ROLES
 from sojourn.policies.tables import FLEET_SLOTS, SLOTS
 from sojourn.recipes.fleet_tables import checked, one_table, pair, table_list, tidy
 from sojourn.recipes.load import fleet_slots
-from sojourn.recipes.parameters import Filled
+from sojourn.recipes.parameters import PERIOD_MIN_SECONDS, Filled
 
 TABLES: Final = (
     *("replicas", "links", "reports", "lost", "migration", "faults", "spot_log"),
     *FLEET_SLOTS,
 )
 UNBOUNDED: Final = 1_000_000
+REPLICAS_MAX: Final = 20_000
+"""Replicas of a fleet at the start: ten seconds to set up."""
+BANDWIDTH_MIN: Final = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,6 +268,11 @@ def _links(document: Mapping[str, Any], names: Sequence[str], origin: str) -> tu
         given = checked(values, _kinds(LinkPlan), where)
         if given.get("kind", "rdma") not in link_names():
             raise unknown(f"kind in {where}", given["kind"], link_names())
+        if 0 < given.get("total_gb_per_second", 0.0) < BANDWIDTH_MIN:
+            raise UserError(
+                f"{where}: total_gb_per_second is {given['total_gb_per_second']}; it must be 0 for "
+                f"none, or at least {BANDWIDTH_MIN:g}"
+            )
         if between in found:
             raise UserError(f"{where}: there is a link between {' and '.join(between)} already")
         found[between] = LinkPlan(between=between, **given)
@@ -333,6 +341,16 @@ def _check(plan: FleetPlan) -> None:
             )
     if not any(group.count for group in plan.groups if group.role != DECODE):
         raise UserError(f"{origin}: no replica takes arrivals at the start; raise a count")
+    replicas = sum(group.count for group in plan.groups)
+    if replicas > REPLICAS_MAX:
+        raise UserError(
+            f"{origin}: {replicas:,} replicas at the start; at most {REPLICAS_MAX:,} can be run"
+        )
+    if 0 < plan.period_seconds < PERIOD_MIN_SECONDS:
+        raise UserError(
+            f"{origin}: reports.period_seconds is {plan.period_seconds:g}; it must be 0 for exact "
+            f"and current loads, or at least {PERIOD_MIN_SECONDS:g}"
+        )
     if plan.age_seconds and not plan.period_seconds:
         raise UserError(
             f"{origin}: reports.age_seconds needs reports.period_seconds; without a period loads "

@@ -14,6 +14,9 @@ from sojourn.policies.tables import FLEET_SLOTS, REPLICA_SLOTS, SLOTS
 SECONDS_MIN: Final = to_seconds(1)
 SECONDS_MAX: Final = NEVER // 2 // SECOND
 """Times beyond these bounds do not fit the clock."""
+PERIODS: Final = ("period_seconds", "poll_seconds")
+PERIOD_MIN_SECONDS: Final = 1e-4
+"""Whoever is asked more often than this keeps a simulation from getting anywhere."""
 COUNT_MAX: Final = 2**31 - 1
 NUMBER_MAX: Final = 1e9
 
@@ -129,4 +132,6 @@ def _within(key: str, number: Number, most: float) -> Number:
         raise UserError(
             f"{key} is {number:g}; it must be at least {SECONDS_MIN:g}, the clock's resolution"
         )
+    if key.endswith(PERIODS) and 0 < number < PERIOD_MIN_SECONDS:
+        raise UserError(f"{key} is {number:g}; it must be at least {PERIOD_MIN_SECONDS:g}")
     return number

@@ -10,6 +10,7 @@ from sojourn.report import units
 from sojourn.report.fleet_row import FETCH, HANDOVER, MIGRATION, FleetRow
 from sojourn.report.metrics import Row
 from sojourn.report.summary import RunSummary
+from sojourn.steplog.fleet import NO_REPLICA, REPLICA_LOST
 
 NAMED_MAX: Final = 6
 """Recipes that a sentence names at most."""
@@ -96,9 +97,16 @@ def fleet_lines(ranked: Sequence[RunSummary]) -> list[str]:
     ]
     if losses:
         told = [
-            f"{name} {units.count(fleet.lost_requests)} ({units.count(fleet.resumed)} resumed, "
-            f"{units.count(sum(fleet.failed.values()))} failed)"
+            f"{name} {units.count(fleet.lost_requests)} ({units.count(fleet.resumed)} sent on, "
+            f"{units.count(fleet.failed.get(REPLICA_LOST, 0))} failed)"
             for name, fleet in losses[:NAMED_MAX]
         ]
         lines.append(f"requests on replicas that were lost: {', '.join(told)}.")
+    stranded = [
+        f"{run.row.recipe} {units.count(run.row.fleet.failed[NO_REPLICA])}"
+        for run in ranked
+        if run.row.fleet is not None and NO_REPLICA in run.row.fleet.failed
+    ]
+    if stranded:
+        lines.append(f"never served, as no replica was left: {', '.join(stranded[:NAMED_MAX])}.")
     return lines

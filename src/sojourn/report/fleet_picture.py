@@ -16,7 +16,7 @@ from sojourn.decide.clock import SECOND
 from sojourn.report.metrics import kv_blocks
 from sojourn.report.series import binned, even_edges, rows_by_replica, up_shares
 from sojourn.report.served import FloatArray, Served
-from sojourn.steplog.fleet import FleetEvent, FleetRecord, MoveRow, UnitRow
+from sojourn.steplog.fleet import JOINED, PARTED, FleetEvent, FleetRecord, MoveRow, UnitRow
 from sojourn.steplog.record import RunRecord
 
 Item = TypeVar("Item")
@@ -25,6 +25,8 @@ LANES_MAX: Final = 96
 BINS: Final = 240
 MOVES_MAX: Final = 1_200
 EVENTS_MAX: Final = 300
+LINKS_MAX: Final = 8
+"""Rows of links that were cut; of more, all others share the last."""
 LIFE_EVENTS: Final = frozenset({"up", "asked for", "draining", "drained"})
 """Events that a lane shows as such, so they need no mark."""
 DRAINING: Final = ("draining", "spot notice")
@@ -75,6 +77,20 @@ class Mark:
     what: str
 
 
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A spell in which nothing went between two groups.
+
+    Attributes:
+        between: Names of the groups, as the event has them.
+        began, ended: In seconds since the first arrival; `ended` is None if it lasted.
+    """
+
+    between: str
+    began: float
+    ended: float | None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class FleetPicture:
     """A fleet over time; picklable.
@@ -89,7 +105,8 @@ class FleetPicture:
         dollars: What the fleet had cost at the end of each bin.
         arcs: Moves, in order of their begin.
         moves: How many moves there were in all.
-        marks: Events, in order of time.
+        marks: Events of replicas, in order of time.
+        cuts: Spells in which links were cut, in order of their begin.
     """
 
     design: str
@@ -102,6 +119,7 @@ class FleetPicture:
     arcs: tuple[Arc, ...]
     moves: int
     marks: tuple[Mark, ...]
+    cuts: tuple[Cut, ...]
 
 
 def fleet_picture(record: RunRecord, facts: Served) -> FleetPicture | None:
@@ -131,7 +149,41 @@ def fleet_picture(record: RunRecord, facts: Served) -> FleetPicture | None:
         arcs=_arcs(fleet.moves, lane_of, facts.begin),
         moves=len(fleet.moves),
         marks=_marks(fleet.events, lane_of, facts.begin),
+        cuts=tuple(
+            Cut(
+                between,
+                (since - facts.begin) / SECOND,
+                None if until is None else (until - facts.begin) / SECOND,
+            )
+            for between, since, until in _part(cut_spans(fleet.events), EVENTS_MAX)
+        ),
     )
+
+
+def cut_spans(events: Sequence[FleetEvent]) -> list[tuple[str, int, int | None]]:
+    """Return the spells in which links were cut: the names of both groups, begin and end.
+
+    Several cuts of one link that overlap are one spell: it carries something again only after the
+    last of them. The end is None if there is none in the run.
+    """
+    spans: list[tuple[str, int, int | None]] = []
+    open_cuts: dict[str, int] = {}
+    place: dict[str, int] = {}
+    for one in events:
+        if one.replica >= 0:
+            continue
+        if one.what.endswith(PARTED):
+            between = one.what.removesuffix(PARTED)
+            if not open_cuts.get(between):
+                place[between] = len(spans)
+                spans.append((between, one.time, None))
+            open_cuts[between] = open_cuts.get(between, 0) + 1
+        elif one.what.endswith(JOINED):
+            between = one.what.removesuffix(JOINED)
+            open_cuts[between] = open_cuts.get(between, 0) - 1
+            if open_cuts[between] == 0:
+                spans[place[between]] = (between, spans[place[between]][1], one.time)
+    return spans
 
 
 def _bands(units: Sequence[UnitRow]) -> list[list[UnitRow]]:

@@ -16,6 +16,8 @@ from sojourn.steplog.fleet import FAILED, REPLICA_LOST, FleetRecord
 from sojourn.steplog.record import RunRecord
 
 HOUR: Final = 3600 * SECOND
+BURST_SHARE: Final = 0.1
+"""Arrivals within a smaller share of the run came at once: then all of it is paid for."""
 DONE: Final = "done"
 MIGRATION: Final = "migration"
 HANDOVER: Final = "handover"
@@ -32,7 +34,8 @@ class FleetRow:
         gpu_hours: GPUs times hours, from being asked for to the end of each replica.
         dollars: What they cost; None if no price was given.
         dollars_per_million_output_tokens: Of finished requests' tokens.
-        dollars_per_met_request: Per request that met every SLO it had.
+        dollars_per_met_request: What they cost until the last arrival, per request that met every
+            SLO it had: as in goodput, the time in which the last ones drain does not count.
         moves: Moves by kind (`handover`, `migration`, `fetch`) and outcome.
         migration_downtime_seconds: Of completed live migrations, from losing the seat at the
             source to the KV being complete at the target.
@@ -122,7 +125,9 @@ def fleet_row(record: RunRecord, facts: Served) -> FleetRow | None:
         gpu_hours=sum(unit.gpus * (unit.ended - unit.asked) for unit in fleet.units) / HOUR,
         dollars=dollars,
         dollars_per_million_output_tokens=None if dollars is None else ratio(1e6 * dollars, tokens),
-        dollars_per_met_request=None if dollars is None else ratio(dollars, int(facts.met.sum())),
+        dollars_per_met_request=None
+        if dollars is None
+        else ratio(_billed(record, facts), int(facts.met.sum())),
         moves={
             kind: dict(sorted(Counter(m.outcome for m in fleet.moves if m.kind == kind).items()))
             for kind in kinds
@@ -141,6 +146,19 @@ def fleet_row(record: RunRecord, facts: Served) -> FleetRow | None:
         imbalance=imbalance(record),
         routings=fleet.routings,
         routing_microseconds_mean=ratio(1e6 * fleet.routing_seconds, fleet.routings),
+    )
+
+
+def _billed(record: RunRecord, facts: Served) -> float:
+    """Return the dollars of all replicas until the last arrival."""
+    assert record.fleet is not None, "a fleet"
+    arrivals = record.requests.arrival[facts.arrived]
+    last = int(arrivals.max()) if arrivals.size else facts.end
+    until = last if last - facts.begin >= BURST_SHARE * (facts.end - facts.begin) else facts.end
+    return sum(
+        unit.dollars * max(min(unit.ended, until) - unit.asked, 0) / (unit.ended - unit.asked)
+        for unit in record.fleet.units
+        if unit.ended > unit.asked
     )
 
 

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from sojourn.files import write_text
 from sojourn.report import html_fleet, html_tables, units
+from sojourn.report.limits_text import fleet_text, limit_texts
 from sojourn.report.served import FloatArray
 from sojourn.report.summary import RunSummary
 from sojourn.report.verdict import LoadVerdict, Verdict
@@ -49,6 +50,7 @@ def render_html(document: Mapping[str, Any], runs: Sequence[RunSummary], verdict
     fleets = any(run.picture is not None for run in runs)
     notes = (*verdict.notes, *document.get("notes", ()))
     fixed = {
+        "command": "report" if "recorded" in document else "compare",
         "title": escape(f"Sojourn: {document.get('trace', '')}"),
         "style": _asset("page.css"),
         "script": _asset("page.js"),
@@ -215,12 +217,10 @@ def _limits(limits: Mapping[str, Any]) -> str:
     """Return the resolved limits as table rows."""
     if not limits:
         return '<tr><td colspan="2">none were given</td></tr>'
+    fleets = [fleet_text(one).partition(": ") for one in limits.get("fleets", ())]
+    # Spaces that must not break are for a terminal; in a narrow cell words would break instead.
+    told = ((name, text.replace("\u00a0", " ")) for name, _, text in fleets)
+    rows = [*limit_texts(limits), *told]
     return "".join(
-        f"<tr><th>{escape(str(name))}</th><td>{escape(_plain(value))}</td></tr>"
-        for name, value in limits.items()
+        f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>" for name, text in rows
     )
-
-
-def _plain(value: Any) -> str:
-    """Return a limit as text: strings as they are, the rest as JSON."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

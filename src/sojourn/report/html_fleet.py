@@ -10,7 +10,7 @@ import numpy as np
 
 from sojourn.report import units
 from sojourn.report.fleet_figures import thousand_met
-from sojourn.report.fleet_picture import Lane
+from sojourn.report.fleet_picture import LINKS_MAX, Lane
 from sojourn.report.fleet_row import DONE, FETCH, HANDOVER, MIGRATION, FleetRow
 from sojourn.report.served import FloatArray
 from sojourn.report.summary import RunSummary
@@ -20,6 +20,8 @@ NOBODY: Final = 255
 LEVELS: Final = 250
 
 TERMS: Final = (
+    "<dt>Per 1k met</dt><dd>What the fleet cost until the last arrival, for each thousand "
+    "requests that met every SLO they had.</dd>"
     "<dt>Imbalance</dt><dd>How unevenly like replicas worked: the standard deviation of their "
     "busy shares over the mean. 0 is even.</dd>"
     "<dt>Downtime of a migration</dt><dd>From the request losing its seat at the source to its KV "
@@ -43,6 +45,8 @@ def _fleet(run: RunSummary, thinning: int) -> dict[str, Any]:
     assert row is not None, "a fleet"
     bins = picture.up.size // thinning
     outcomes = sorted({(arc.kind, arc.outcome) for arc in picture.arcs})
+    links = list(dict.fromkeys(cut.between for cut in picture.cuts))
+    rows = links if len(links) <= LINKS_MAX else [*links[: LINKS_MAX - 1], ""]
     return {
         "design": picture.design,
         "bin": picture.bin_seconds * thinning,
@@ -65,6 +69,16 @@ def _fleet(run: RunSummary, thinning: int) -> dict[str, Any]:
         ],
         "outcomes": [[kind, outcome, outcome == DONE] for kind, outcome in outcomes],
         "marks": [[_four(mark.time), mark.lane, mark.replica, mark.what] for mark in picture.marks],
+        "links": rows,
+        "cuts": [
+            [
+                _four(cut.began),
+                None if cut.ended is None else _four(cut.ended),
+                min(links.index(cut.between), len(rows) - 1),
+                cut.between,
+            ]
+            for cut in picture.cuts
+        ],
         "facts": [list(fact) for fact in _facts(row)],
     }
 
@@ -118,7 +132,7 @@ def _facts(row: FleetRow) -> list[tuple[str, str]]:
     lost = f"{units.count(row.lost_requests)}, {units.count(row.resumed)} resumed"
     facts = [
         ("cost", units.dollars(row.dollars) if row.dollars else ""),
-        ("per 1k requests in time", units.dollars(thousand_met(row)) if row.dollars else ""),
+        ("per 1k met", units.dollars(thousand_met(row)) if row.dollars else ""),
         ("GPU hours", units.rate(row.gpu_hours)),
         ("hand-overs", _moves(row, HANDOVER)),
         ("migrations", _moves(row, MIGRATION)),

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Final
 
 PICOSECONDS_IN_NANOSECOND: Final = 1_000
 STEPS_TRACK: Final = 1
 LIFE_TRACK: Final = 2
 FIRST_REQUEST_TRACK: Final = 10
+NAME_MAX: Final = 60
+"""Bytes of a name that the user or a recipe chose."""
+
+
+def short(name: str) -> str:
+    """Return as much of a name as the file has room for."""
+    while len(json.dumps(name)) - 2 > NAME_MAX:
+        name = name[:-1]
+    return name
 
 
 def request_track(request: int) -> int:

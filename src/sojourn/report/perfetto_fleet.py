@@ -7,14 +7,16 @@ from typing import Any, Final
 
 import numpy as np
 
-from sojourn.report.fleet_picture import DRAINING
+from sojourn.report.fleet_picture import DRAINING, cut_spans
 from sojourn.report.perfetto_events import (
     LIFE_TRACK,
+    NAME_MAX,
     counter,
     instant,
     meta,
     microseconds,
     request_track,
+    short,
     slice_event,
 )
 from sojourn.steplog.fleet import FleetRecord, MoveRow, UnitRow
@@ -26,7 +28,8 @@ EVENT_BYTES: Final = 190
 MOVE_BYTES: Final = 2 * 240 + 2 * 120
 """Of a move: the begin and the end of its transfer, and of its arrow."""
 FLEET_BYTES: Final = 400
-NAME_MAX: Final = 60
+LINK_BYTES: Final = 150 + NAME_MAX
+"""Of a link's track, and of each spell on it."""
 ARROW: Final = "moved"
 BETWEEN: Final = "between replicas"
 """What a request's stay without a replica is called in place of the state `new`."""
@@ -40,7 +43,7 @@ def process_name(fleet: FleetRecord | None, replica: int) -> str:
     if fleet is None or replica >= len(fleet.units):
         return f"replica {replica}"
     unit = fleet.units[replica]
-    parts = dict.fromkeys(part[:NAME_MAX] for part in (unit.kind, unit.role, unit.hardware) if part)
+    parts = dict.fromkeys(short(part) for part in (unit.kind, unit.role, unit.hardware) if part)
     shown = [part for part in parts if part not in ("replica", "mixed")]
     return f"replica {replica}" + (f" ({', '.join(shown)})" if shown else "")
 
@@ -61,7 +64,10 @@ def fleet_bytes(record: RunRecord, begin: int, end: int) -> int:
         return 0
     told = sum(begin <= one.time <= end for one in fleet.events)
     moves = int(moves_within(record, begin, end).size)
-    return FLEET_BYTES + len(fleet.units) * LIFE_BYTES + told * EVENT_BYTES + moves * MOVE_BYTES
+    # A track for each link and its spells: no more tracks than spells.
+    links = 2 * len(_cuts(fleet, begin, end)) * LINK_BYTES
+    lives = len(fleet.units) * LIFE_BYTES
+    return FLEET_BYTES + lives + told * EVENT_BYTES + moves * MOVE_BYTES + links
 
 
 def fleet_events(
@@ -84,9 +90,10 @@ def fleet_events(
     for unit in fleet.units:
         yield from _life(unit, drains.get(unit.index, unit.ended), begin, end)
     yield from _counters(fleet, process, begin, end)
+    yield from _links(fleet, process, begin, end)
     for one in fleet.events:
         if begin <= one.time <= end and 0 <= one.replica < len(fleet.units):
-            event = instant(one.what[:NAME_MAX], one.replica + 1, LIFE_TRACK, one.time)
+            event = instant(short(one.what), one.replica + 1, LIFE_TRACK, one.time)
             yield event, EVENT_BYTES
     tracks = set(shown)
     for place in moves_within(record, begin, end).tolist():
@@ -131,16 +138,36 @@ def _counters(fleet: FleetRecord, process: int, begin: int, end: int) -> Iterato
                 yield counter(name, process, time, round(now[place], 4)), LIFE_BYTES // 8
 
 
+def _cuts(fleet: FleetRecord, begin: int, end: int) -> list[tuple[str, int, int]]:
+    """Return the spells in which links were cut, as far as they lie in a window."""
+    spans = [
+        (between, max(since, begin), end if until is None else min(until, end))
+        for between, since, until in cut_spans(fleet.events)
+    ]
+    return [span for span in spans if span[1] < span[2]]
+
+
+def _links(fleet: FleetRecord, process: int, begin: int, end: int) -> Iterator[Bounded]:
+    """Yield a track for each link that was cut, and the spells in which it was."""
+    tracks: dict[str, int] = {}
+    for between, since, until in _cuts(fleet, begin, end):
+        name = short(f"link of {between}")
+        if between not in tracks:
+            tracks[between] = LIFE_TRACK + len(tracks)
+            yield meta("thread_name", process, tracks[between], {"name": name}), LINK_BYTES
+        yield slice_event("cut", process, tracks[between], (since, until), {}), LINK_BYTES
+
+
 def _move(place: int, one: MoveRow, window: tuple[int, int], tracks: set[int]) -> Iterator[Bounded]:
     """Yield a move's transfer at its target, and an arrow between the request's two tracks."""
     begin, end = window
     shared = {
-        "name": one.kind[:NAME_MAX], "cat": "transfer", "id": place,
+        "name": short(one.kind), "cat": "transfer", "id": place,
         "pid": one.target + 1, "tid": LIFE_TRACK,
     }  # fmt: skip
     args = {
         "request": one.request, "source": one.source, "bytes": one.bytes,
-        "stages": one.stages, "outcome": one.outcome[:NAME_MAX],
+        "stages": one.stages, "outcome": short(one.outcome),
     }  # fmt: skip
     start, stop = max(one.began, begin), min(one.ended, end)
     yield {**shared, "ph": "b", "ts": microseconds(start), "args": args}, MOVE_BYTES // 3

@@ -13,8 +13,8 @@ SECOND_CAUSE_SHARE: Final = 0.25
 """A second cause is named when it explains at least this part of what was missed."""
 IDLE_SHARE: Final = 0.2
 """Idle time is named from here on, if requests missed their SLOs meanwhile."""
-SLOWER_FACTOR: Final = 1.1
-"""A p99 latency is named as a cost when it grows by more than this."""
+CHANGED_FACTOR: Final = 1.1
+"""A p99 latency is named when it grows, or shrinks, by more than this."""
 TAIL_FACTOR: Final = 2.0
 """A class's p99 latency is named as a tail when it grows by more than this."""
 POINTS: Final = 0.01
@@ -44,22 +44,23 @@ def what_it_missed(row: Row) -> str:
 
 
 def costs(winner: RunSummary, stock: RunSummary) -> str:
-    """Return one sentence on what a recipe costs against stock."""
+    """Return one sentence on what else changes with a recipe, for better and worse."""
     new, old = winner.row, stock.row
     parts = [
         f"throughput {change(new.throughput_tps, old.throughput_tps)}",
         f"p99 stream gap {seconds(old.stream_gap_seconds_p99)} → "
         f"{seconds(new.stream_gap_seconds_p99)}",
     ]
-    slower = [
+    parts += [
         f"p99 {name} {seconds(before)} → {seconds(after)}"
         for name, before, after in (
             ("TTFT", old.ttft_seconds.p99, new.ttft_seconds.p99),
             ("E2E", old.e2e_seconds.p99, new.e2e_seconds.p99),
         )
-        if before is not None and after is not None and after > SLOWER_FACTOR * before
+        if before is not None
+        and after is not None
+        and not before <= CHANGED_FACTOR * after <= CHANGED_FACTOR**2 * before
     ]
-    parts += slower
     if new.shed or old.shed:
         before, after = ratio(old.shed, old.requests), ratio(new.shed, new.requests)
         parts.append(f"shed {share(before)} → {share(after)} of requests")

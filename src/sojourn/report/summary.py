@@ -77,6 +77,7 @@ class RunSummary:
         order: Rows of the requests that arrived, in order of arrival.
         policies: Policy and parameters of each slot, as the run recorded them; JSON values.
         picture: What the view of the fleet is drawn from; None of a run without one.
+        late_faults: Faults of the fleet that lie after the end of the run.
     """
 
     row: Row
@@ -89,6 +90,7 @@ class RunSummary:
     order: IntArray
     policies: Mapping[str, Any]
     picture: FleetPicture | None = None
+    late_faults: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the result row, then classes, tenants and policies, as JSON values."""
@@ -125,6 +127,7 @@ def summarise(record: RunRecord, *, seed: int = 0) -> RunSummary:
         order=arrival_order(record, facts),
         policies=record.notes.get("policies", {}),
         picture=fleet_picture(record, facts),
+        late_faults=record.notes.get("late_faults", 0),
     )
 
 

@@ -22,9 +22,11 @@ from sojourn.report.standing import (
     rated,
 )
 from sojourn.report.summary import RunSummary
-from sojourn.report.units import RateFactor, at_load, change, share, significant
+from sojourn.report.units import RateFactor, at_load, change, seconds, share, significant
 
 STOCK: Final = "vllm"
+SHORT_FACTOR: Final = 5.0
+"""Arrivals that last fewer mean E2E times than this are no picture of a steady state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,7 @@ def judge(runs: Sequence[RunSummary], *, stock: str = STOCK, seed: int = 0) -> V
 def _at_load(runs: list[RunSummary], stock: str, seed: int) -> LoadVerdict:
     """Return the verdict on the runs of one load."""
     base = next((run for run in runs if run.row.recipe == stock), None)
-    ranked = sorted(runs, key=lambda run: (-goodput(run), run is not base))
+    ranked = sorted(runs, key=lambda run: (-goodput(run), *_change(run, stock)))
     deployable = [run for run in ranked if run.row.deployable]
     winner = deployable[0] if deployable else None
     gain = None
@@ -162,6 +164,13 @@ def _at_load(runs: list[RunSummary], stock: str, seed: int) -> LoadVerdict:
         recipes={run.row.recipe: what_it_missed(run.row) for run in runs},
         adequate=adequate,
     )
+
+
+def _change(run: RunSummary, stock: str) -> tuple[bool, bool, float]:
+    """Return the order among equals: stock, stock's recipe on another fleet, then the quickest."""
+    name = run.row.recipe
+    recipe, usual = name.rpartition("/")[2], stock.rpartition("/")[2]
+    return name != stock, recipe != usual, run.row.e2e_seconds.mean or 0.0
 
 
 def _headline(
@@ -242,7 +251,7 @@ def _why(
         lines.append(f"why: {what_it_missed(base.row)}")
     if winner is not None and winner is not base:
         lines.append(
-            f"{'cost' if difference else 'it would cost'}: {costs(winner, base)}"
+            f"with {winner.row.recipe}: {costs(winner, base)}"
             if base is not None
             else f"why: {what_it_missed(winner.row)}"
         )
@@ -275,10 +284,36 @@ def _notes(runs: Sequence[RunSummary]) -> tuple[str, ...]:
             "No SLO was given: goodput counts every finished request, so it tells recipes apart "
             "only where they shed or leave requests behind."
         )
+    if short := _short(runs):
+        notes.append(short)
+    late = {run.row.recipe: run.late_faults for run in runs if run.late_faults}
+    for number in dict.fromkeys(late.values()):
+        named = ", ".join(name for name, faults in late.items() if faults == number)
+        notes.append(
+            f"Faults that lie after the end of the run, and never came: {number} ({named})."
+        )
     cut = sorted({run.row.recipe for run in runs if not run.row.complete})
     if cut:
         notes.append(f"Interrupted before the end, so only partly comparable: {', '.join(cut)}.")
     return tuple(notes)
+
+
+def _short(runs: Sequence[RunSummary]) -> str:
+    """Return the sentence on arrivals that end before the engines are in their stride, or ""."""
+    known = [
+        (run.row.requests / run.row.offered_rps, run.row.e2e_seconds.mean)
+        for run in runs
+        if run.row.offered_rps and run.row.e2e_seconds.mean
+    ]
+    if not known:
+        return ""
+    span, e2e = min(one[0] for one in known), min(one[1] for one in known)
+    if span >= SHORT_FACTOR * e2e:
+        return ""
+    return (
+        f"Arrivals last {seconds(span)} and a request at least {seconds(e2e)} in the mean: most of "
+        "the run is its beginning and its end, so take a longer trace before you act on it."
+    )
 
 
 def _gain(winner: RunSummary, base: RunSummary, seed: int) -> Gain | None:

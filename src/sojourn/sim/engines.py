@@ -80,6 +80,12 @@ class Fleet:
             raise unknown("router in --route", self.route, SLOTS["route"])
         check_step_time(self.cost, self.limits)
 
+    @property
+    def size(self) -> int:
+        """Replicas at the start."""
+        groups = self.design.groups if self.design is not None else ()
+        return sum(group.count for group in groups) or self.replicas
+
     def is_alone(self, recipe: Recipe) -> bool:
         """Return whether a recipe gets one engine, about which nothing is decided from above."""
         return self.replicas == 1 and self.design is None and not recipe.fleet

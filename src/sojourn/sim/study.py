@@ -16,9 +16,11 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from typing import Any, Final, Generic, TypeVar
 
 from sojourn.errors import UserError
+from sojourn.fleet.design import Design
 from sojourn.recipes.load import Recipe
 from sojourn.sim.engines import Cost as Cost
 from sojourn.sim.engines import Fleet as Fleet
@@ -77,6 +79,9 @@ def run_task(
         record.recipe = fleet.name_of(task.recipe)
         record.deployable = fleet.deployable(task.recipe)
         record.notes["replicas"] = len(record.fleet.units)
+        end = max(unit.ended for unit in record.fleet.units)
+        faults = setup.faults if isinstance(setup, Design) else ()
+        record.notes["late_faults"] = sum(fault.time > end for fault in faults)
         record.notes["policies"] = fleet.parameters(task.recipe)
     return record
 
@@ -166,16 +171,19 @@ def _run_shared(task: Task) -> Any:
 def _workers_deaf_to_interrupts() -> Iterator[None]:
     """Start processes that ignore Ctrl-C, which a terminal sends to all: the parent ends them.
 
-    A new process takes over what its parent ignores, so that not even its start can be cut short.
+    A new process takes over what its parent holds back, so that not even its start can be cut
+    short; the parent gets it when they have started.
     """
-    if threading.current_thread() is not threading.main_thread():
+    masks = hasattr(signal, "pthread_sigmask")
+    if threading.current_thread() is not threading.main_thread() or not masks:
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    resource_tracker.ensure_running()  # its own start would let interrupts through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _run_apart(

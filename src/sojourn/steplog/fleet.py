@@ -9,6 +9,9 @@ REPLICA_LOST: Final = "its replica was lost"
 NO_REPLICA: Final = "no replica was left to serve it"
 FAILED: Final = (REPLICA_LOST, NO_REPLICA)
 """Reasons for which a fleet, and no policy, ends a request."""
+PARTED: Final = " parted"
+JOINED: Final = " joined again"
+"""How the events of a link end, after the names of the two groups."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -177,14 +177,14 @@ def _files(paths: Paths, with_rows: bool = True) -> list[_File]:
     files = [_read(path, with_rows) for path in steplog_files(paths)]
     if len(files) == 1:
         return files
-    first = files[0]
-    for other in files[1:]:
-        # A file without a run's name is a run of its own.
-        if first.known.get("run") is None or first.known["run"] != other.known.get("run"):
-            raise UserError(
-                f"{str(first.path)!r} and {str(other.path)!r} are step logs of different runs; "
-                "give the files of one run"
-            )
+    runs: dict[str, list[str]] = {}
+    for file in files:  # one without a run's name is a run of its own
+        runs.setdefault(file.known.get("run") or str(file.path), []).append(str(file.path))
+    if len(runs) > 1:
+        told = ", ".join(f"{m[0]} to {m[-1]}" if m[1:] else m[0] for m in runs.values())
+        raise UserError(
+            f"these are step logs of {len(runs)} runs ({told}); give the files of one run"
+        )
     files.sort(key=lambda file: file.known["part"])
     for before, after in pairwise(files):
         if before.known["part"] == after.known["part"]:

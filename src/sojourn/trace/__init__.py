@@ -5,6 +5,7 @@ from sojourn.trace.formats import READERS
 from sojourn.trace.generate import generate_trace
 from sojourn.trace.model import UNNAMED, Trace, build_trace
 from sojourn.trace.read import SAMPLE, detect_format, read_trace
+from sojourn.trace.session_prefixes import with_session_prefixes
 from sojourn.trace.spec import GenerateSpec, ServegenSpec, SessionSpec, TenantSpec, load_spec
 from sojourn.trace.write import WRITERS, convert_trace, table_of, write_trace
 
@@ -27,5 +28,6 @@ __all__ = [
     "load_spec",
     "read_trace",
     "table_of",
+    "with_session_prefixes",
     "write_trace",
 ]

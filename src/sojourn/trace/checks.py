@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,19 +27,22 @@ class Place:
 
     Attributes:
         source: The file or the trace.
-        row_word: What its rows are called: "row" in tables, "line" in JSONL.
+        row_word: What its rows are called: "row" in tables, "line" in text files.
         numbers: The number of each row; counted from 1 when None.
         columns: What the source calls a column, where that differs from ours.
+        line_of: The file's line of a row's number, where they differ; asked only for an error.
     """
 
     source: str
     row_word: str = "row"
     numbers: IntArray | None = None
     columns: tuple[tuple[str, str], ...] = ()
+    line_of: Callable[[int], int] | None = None
 
     def fail(self, row: int, problem: str) -> UserError:
         """Return the error for what is wrong with one row (from 0)."""
         number = row + 1 if self.numbers is None else int(self.numbers[row])
+        number = number if self.line_of is None else self.line_of(number)
         return UserError(f"{self.source}: {self.row_word} {number}: {problem}")
 
     def column(self, ours: str) -> str:
@@ -76,6 +79,8 @@ def check_rows(
         if len(bad):
             value = seconds[bad[0]]
             above = f", at most {SECONDS_MAX:g}" if value > SECONDS_MAX else ""
+            if above and place.column(name) == "arrival_s":
+                above += " (milliseconds go into a column arrival_ms)"
             raise place.fail(
                 int(bad[0]),
                 f"{place.column(name)} is {value:g}; it must be 0 or more seconds{above}",

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from difflib import get_close_matches
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,32 +17,7 @@ ONE_SHORT_NOTICE = (
 
 IDS_MAX = 2**63 - 1
 
-
-def require_columns(source: str, found: Sequence[str], required: Sequence[str]) -> None:
-    """Check that a table has the columns a format needs.
-
-    Raises:
-        UserError: Naming those that are missing, those found, and the nearest name; or a name
-            that two columns have.
-    """
-    twice = next((name for name in found if list(found).count(name) > 1), None)
-    if twice is not None:
-        raise UserError(f"{source}: two columns are called {twice!r}; names must differ")
-    missing = [name for name in required if name not in found]
-    if not missing:
-        return
-    near = get_close_matches(missing[0], list(found), n=1, cutoff=0.5)
-    hint = f" (is {near[0]!r} meant to be {missing[0]!r}?)" if near else ""
-    word = "column" if len(missing) == 1 else "columns"
-    raise UserError(
-        f"{source}: missing {word} {', '.join(missing)}; found: {', '.join(found) or 'none'}{hint}"
-    )
-
-
-def unread_notice(found: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
-    """Return a notice naming the columns that a trace has no place for."""
-    rest = [name for name in found if name not in known]
-    return (f"columns not read: {', '.join(rest)}",) if rest else ()
+TIME_LIKE = "2023-11-16 18:17:03.97"
 
 
 def whole_numbers(
@@ -73,14 +45,60 @@ def whole_numbers(
     return np.asarray(np.clip(floats, -(2.0**62), 2.0**62), dtype=np.int64)
 
 
-def seconds(place: Place, name: str, column: pa.ChunkedArray) -> FloatArray:
-    """Return a column of times as float64; a null becomes NaN.
+def seconds(place: Place, name: str, column: pa.ChunkedArray, unit: str = "seconds") -> FloatArray:
+    """Return a column of times as float64, in its own unit; a null becomes NaN.
 
     Raises:
         UserError: Naming the first value that is not a number.
     """
-    numbers = _numbers(place, name, column, "it must be a number of seconds")
+    numbers = _numbers(place, name, column, f"it must be a number of {unit}")
     return np.asarray(pc.cast(numbers, pa.float64()).fill_null(np.nan), dtype=np.float64)
+
+
+def datetimes(
+    place: Place, name: str, column: pa.ChunkedArray, *, may_lack: bool = False
+) -> FloatArray:
+    """Return a column of dates and times as seconds since the earliest, exact to a nanosecond.
+
+    Times without a zone are taken as they stand. A null becomes NaN if `may_lack`.
+
+    Raises:
+        UserError: Naming the first value that is no date and time, or is empty and must not be.
+    """
+    if not pa.types.is_timestamp(column.type):
+        column = _parsed(place, name, column)
+    absent = np.asarray(column.is_null().to_numpy(), dtype=bool)
+    if absent.any() and not may_lack:
+        raise place.fail(int(absent.argmax()), f"{name} is empty; it must be a date and time")
+    known = column.drop_null()
+    try:
+        ticks = known.cast(pa.timestamp("ns", known.type.tz)).cast(pa.int64()).to_numpy()
+    except pa.ArrowInvalid:
+        raise UserError(
+            f"{place.source}: column {name} has times outside the years 1678 to 2261"
+        ) from None
+    since = np.full(len(column), np.nan)
+    if len(ticks):
+        since[~absent] = (ticks - ticks.min()) / 1e9
+    return since
+
+
+def _parsed(place: Place, name: str, texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    for zone in (None, "UTC"):
+        try:
+            return pc.cast(texts, pa.timestamp("ns", zone))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            continue
+    first = str(texts.drop_null()[0])
+    first_zone = "UTC" if first.endswith("Z") or first[-6:-5] in ("+", "-") else None
+    for row, text in enumerate(texts):
+        try:
+            pc.cast(text, pa.timestamp("ns", first_zone))
+        except pa.ArrowInvalid:
+            raise place.fail(
+                row, f"{name} is {str(text)!r}; it must be a date and time like {TIME_LIKE}"
+            ) from None
+    raise UserError(f"{place.source}: column {name} holds something that is no time")
 
 
 def names(

@@ -9,8 +9,9 @@ from typing import Final
 
 from sojourn.errors import UserError, unknown
 from sojourn.trace.formats import READERS, azure, blocks, burstgpt
-from sojourn.trace.formats.text import csv_header, lines_of, trace_name
+from sojourn.trace.formats.text import csv_header, first_object, lines_of, trace_name
 from sojourn.trace.model import Trace
+from sojourn.trace.spellings import ARRIVAL, REQUIRED, readable
 
 SAMPLE: Final = "sample"
 """The name that stands for the bundled sample: ten minutes of Azure's 2023 conversations."""
@@ -63,21 +64,26 @@ def detect_format(path: Path) -> str:
     first = first.removeprefix(BOM_UTF8).lstrip()
     if endings & {".jsonl", ".json"} or first.startswith(b"{"):
         is_blocks = blocks.IDS.encode() in first or b'"prompt_tokens"' in first
+        is_blocks |= any(readable(name)[0] in REQUIRED for name in first_object(path))
         return "blocks" if is_blocks or ".blocks" in endings else "mooncake"
     return _csv_format(path, header)
 
 
 def _csv_format(path: Path, header: tuple[str, ...]) -> str:
-    """Return the CSV format that has the most of the header's names among its own."""
-    wanted = {
-        "azure": azure.REQUIRED,
-        "burstgpt": burstgpt.REQUIRED,
-        "csv": ("prompt_tokens", "output_tokens", "arrival_s"),
+    """Return the CSV format that lacks the fewest of its columns in the header."""
+    ours = [readable(name)[0] for name in header]
+    # How many of the names it needs are lacking, and how many of its own are there.
+    fits = {
+        name: (sum(one not in header for one in columns), sum(one in header for one in columns))
+        for name, columns in (("azure", azure.REQUIRED), ("burstgpt", burstgpt.REQUIRED))
     }
-    shared = {name: len(set(header) & set(columns)) for name, columns in wanted.items()}
-    best = max(shared, key=lambda name: shared[name])
-    if shared[best] > 0 or ".csv" in path.suffixes:
-        return best if shared[best] > 0 else "csv"
+    lengths = sum(one in ours for one in REQUIRED)
+    fits["csv"] = (len(REQUIRED) - lengths, lengths + (ARRIVAL in header))
+    known = [name for name, (_, own) in fits.items() if own > 0]
+    if known:
+        return min(known, key=lambda name: (fits[name][0], -fits[name][1]))
+    if {".csv", ".tsv"} & {ending.lower() for ending in path.suffixes}:
+        return "csv"
     raise UserError(
         f"{path}: not a trace that Sojourn knows; it reads {', '.join(READERS)}"
         " (name one with --format)"

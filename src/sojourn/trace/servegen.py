@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 
 from sojourn.errors import UserError, unknown
 from sojourn.trace.checks import FloatArray, IntArray
-from sojourn.trace.columns import require_columns
 from sojourn.trace.lengths import tokens
 from sojourn.trace.model import Trace, build_trace
 from sojourn.trace.spec import REQUESTS_MAX, ServegenSpec
+from sojourn.trace.spellings import require_columns
 from sojourn.trace.streams import stream
 
 WINDOW_SECONDS: Final = 600

@@ -19,6 +19,7 @@ from sojourn.trace.formats import mooncake
 from sojourn.trace.formats.schema import BLOCK_TOKENS_KEY
 from sojourn.trace.model import UNNAMED, Trace
 from sojourn.trace.read import read_trace
+from sojourn.trace.session_prefixes import with_session_prefixes
 
 ENDINGS: Final = {".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".jsonl": "mooncake"}
 _MILLISECOND: Final = 1e-3
@@ -58,14 +59,25 @@ def convert_trace(
     target_format: str = "auto",
     limit: int | None = None,
     overwrite: bool = False,
+    session_block_tokens: int | None = None,
 ) -> tuple[Trace, tuple[str, ...]]:
     """Read one file and write another; return the trace and what the target could not keep.
 
+    With `session_block_tokens` the written trace has prefix ids derived from its sessions, for
+    blocks of that size.
+
     Raises:
-        UserError: As `read_trace` and `write_trace` do.
+        UserError: As `read_trace`, `write_trace` and `with_session_prefixes` do, and if prefix
+            ids are asked for in a CSV file.
     """
     check_target(Path(target), overwrite=overwrite, sources=[source])
+    if session_block_tokens is not None:
+        written = _format_by_ending(Path(target)) if target_format == "auto" else target_format
+        if written == "csv":
+            raise UserError(f"{target}: CSV has no place for block ids; write Parquet instead")
     trace = read_trace(source, format=source_format, limit=limit)
+    if session_block_tokens is not None:
+        trace = with_session_prefixes(trace, session_block_tokens)
     return trace, write_trace(trace, target, format=target_format, overwrite=overwrite)
 
 

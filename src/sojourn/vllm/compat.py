@@ -8,6 +8,7 @@ so that another version of vLLM is refused with a sentence and never serves wron
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from inspect import signature
 from typing import Any, Final
@@ -174,6 +175,23 @@ def adapter_fits(scheduler: Any, request: Request) -> bool:
     most = adapters_max(scheduler)
     used = {adapter(other) for other in scheduler.running} if most else set()
     return not most or len((used | {adapter(request)}) - {0}) <= most
+
+
+def fitting(scheduler: Any, requests: Sequence[Request]) -> deque[Request]:
+    """Return who may get a seat by adapter, beside all that have one and beside each other.
+
+    vLLM itself counts the adapters of the step only, and a seated request may sit a step out: then
+    it admits one too many, and fails in the next step.
+    """
+    most = adapters_max(scheduler)
+    used = {adapter(other) for other in scheduler.running} - {0} if most else set()
+    found: deque[Request] = deque()
+    for request in requests:
+        together = used | ({adapter(request)} - {0}) if most else used
+        if len(together) <= most:
+            used = together
+            found.append(request)
+    return found
 
 
 def rows(scheduler: Any) -> int:

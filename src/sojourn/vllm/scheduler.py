@@ -8,7 +8,7 @@ is held. Whatever goes wrong in a policy, the step is served in stock order.
 from __future__ import annotations
 
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from logging import getLogger
 from typing import Any, Final
 
@@ -151,8 +151,8 @@ class Scheduler(compat.AsyncScheduler):
         draft = host.decide(self.now())
         for request in draft.resumed:
             self._unpark(request)
-        self.waiting.offer = deque(
-            r.vllm for r in draft.newcomers if r.vllm.request_id in self.waiting.queued
+        self.waiting.offer = compat.fitting(
+            self, [r.vllm for r in draft.newcomers if r.vllm.request_id in self.waiting.queued]
         )
         caps = {r.vllm.request_id: 0 for r in host.partials()}
         caps.update((host.name(granted), tokens) for granted, tokens in draft.grants)

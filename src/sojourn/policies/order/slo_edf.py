@@ -9,6 +9,7 @@ Deviations: decisions fall at chunk ends, not inside a forward pass (no stock en
     without any the default below. A dropped request that has already spoken goes first, as in vLLM.
 Fails when: most requests cannot make their deadline: serving the latest deadline first then
     starves those that were nearly done, and no order of prefills helps a decode-bound engine.
+    While overloaded, whoever is late already waits for everybody else: watch the p99 of TTFT.
 """
 
 from __future__ import annotations

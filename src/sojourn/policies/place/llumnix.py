@@ -71,6 +71,7 @@ class Llumnix:
     """Pairs by freeness."""
 
     needs: ClassVar[frozenset[Need]] = frozenset({Need.MIGRATE, Need.TRANSFER})
+    idles: ClassVar[bool] = True
     reads_demand: ClassVar[bool] = True
 
     def __init__(self, config: Config, fleet: FleetView) -> None:

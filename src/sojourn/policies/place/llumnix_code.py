@@ -67,6 +67,7 @@ class LlumnixCode:
     """Pairs by remaining steps."""
 
     needs: ClassVar[frozenset[Need]] = frozenset({Need.MIGRATE, Need.TRANSFER})
+    idles: ClassVar[bool] = True
     reads_demand: ClassVar[bool] = True
 
     def __init__(self, config: Config, fleet: FleetView) -> None:

@@ -70,6 +70,7 @@ class MooncakeConductor:
     """Least TTFT estimate, ties to holders of the prefix, then drawn."""
 
     needs: ClassVar[frozenset[Need]] = frozenset({Need.STEP_TIME, Need.REJECT})
+    reads_prefixes: ClassVar[bool] = True
     minds_changes: ClassVar[bool] = True
 
     def __init__(self, config: Config, fleet: FleetView) -> None:

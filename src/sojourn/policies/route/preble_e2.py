@@ -10,9 +10,8 @@ Reads: prefix ids, open requests and uncomputed prompt tokens, KV size and step 
 Memory: the tree of prompts sent, as large for each replica as its KV; the window of prefixes.
 Needs: STEP_TIME.
 Deviations: a prefix is what its first request explored and all that extends it; nodes are not
-    split. Outputs and TPOT are constants (the code's priors), TTFT is estimated at dispatch, since
-    a router is told none of them. Eviction is weighed for the `candidates` cheapest only.
-    Rebalancing is tried once a second; in the code read, its call is commented out, with factor 15.
+    split. Outputs and TPOT are the code's priors, TTFT is estimated at dispatch. Eviction is
+    weighed for the `candidates` cheapest, rebalancing tried once a second (the code: never).
 Fails when: outputs differ greatly: costs of decoding are alike for all requests.
 """
 
@@ -70,6 +69,7 @@ class PrebleE2:
     """Exploit or explore, ties to the lowest index."""
 
     needs: ClassVar[frozenset[Need]] = frozenset({Need.STEP_TIME})
+    reads_prefixes: ClassVar[bool] = True
     minds_changes: ClassVar[bool] = True
 
     def __init__(self, config: Config, fleet: FleetView) -> None:

@@ -79,6 +79,7 @@ class PrefixAware:
     """Longest match while loads are even, else fewest open requests."""
 
     needs: ClassVar[frozenset[Need]] = frozenset()
+    reads_prefixes: ClassVar[bool] = True
     minds_changes: ClassVar[bool] = True
 
     def __init__(self, config: Config, fleet: FleetView) -> None:

@@ -69,6 +69,7 @@ class StickyUntilSaturated:
     """Fewest uncached tokens among the sticky replicas, or among all if those are saturated."""
 
     needs: ClassVar[frozenset[Need]] = frozenset({Need.STEP_TIME})
+    reads_prefixes: ClassVar[bool] = True
     minds_changes: ClassVar[bool] = True
 
     def __init__(self, config: Config, fleet: FleetView) -> None:

@@ -5,7 +5,7 @@
   const select = byId("load"), stage = byId("fleet-stage"), tip = byId("fleet-tip");
   const under = byId("fleet-lanes"), over = byId("fleet-top");
   const dark = matchMedia("(prefers-color-scheme: dark)");
-  const NOBODY = 255, LEVELS = 250, STRIP = 84, AXIS = 26, GROUP = 22, RIGHT = 58, PLAY_SECONDS = 14;
+  const NOBODY = 255, LEVELS = 250, STRIP = 84, AXIS = 26, GROUP = 22, LINK = 8, RIGHT = 58, PLAY_SECONDS = 14;
   // Lightness changes steadily along each scale, so it also reads without hues.
   const SCALES = {
     light: ["#e9f1f4", "#bfe0d6", "#74c0bb", "#3391ad", "#2f5f9b", "#42307d", "#3a1046"],
@@ -63,21 +63,29 @@
     return time < 7200 ? `${(time / 60).toFixed(1)} min` : `${(time / 3600).toFixed(2)} h`;
   }
   const moment = (time) => `${+time.toFixed(time < 10 ? 3 : time < 1000 ? 2 : 1)} s`;
-  const money = (sum) => `$${sum >= 100 ? sum.toFixed(0) : +sum.toPrecision(3)}`;
+  // Three digits, trailing zeros too, as in the tables.
+  function money(sum) {
+    if (!sum) return "$0";
+    const [unit, sign] = [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]].find(([one]) =>
+      sum >= 9999.5 && sum >= 0.9995 * one) || [1, ""];
+    const part = Number((sum / unit).toPrecision(3));
+    return `$${(sum / unit).toFixed(Math.min(9, Math.max(0, 2 - Math.floor(Math.log10(part)))))}${sign}`;
+  }
   const whole = () => [0, fleet().bin * fleet().bins];
 
   function measureUp() {
     const one = fleet(), width = stage.clientWidth, left = width < 600 ? 44 : 76;
     const groups = new Set(one.lanes.map((lane) => lane[3])).size;
     const high = Math.max(5, Math.min(26, Math.floor(620 / one.lanes.length)));
-    const rows = [];
+    const rows = [], links = [];
     let y = 2, before = null;
+    for (const _ of one.links) { y += GROUP; links.push(y); y += LINK + 2; }
     for (const lane of one.lanes) {
       if (lane[3] !== before) { y += GROUP; before = lane[3]; }
       rows.push(y);
       y += high;
     }
-    plan = { width, left, right: RIGHT, high, rows, bottom: y, strip: y + 26,
+    plan = { width, left, right: RIGHT, high, rows, links, bottom: y, strip: y + 26,
       height: y + 26 + STRIP + AXIS, groups, gap: high > 9 ? 2 : high > 6 ? 1 : 0 };
   }
 
@@ -180,6 +188,29 @@
     });
   }
 
+  const cutSpan = ([began, ended]) => [x(began), Math.max(x(ended ?? whole()[1]), x(began) + 3)];
+
+  function paintLinks(brush) {
+    const one = fleet();
+    brush.textAlign = "left";
+    one.links.forEach((name, row) => {
+      const y = plan.links[row];
+      brush.fillStyle = ink("--ink");
+      brush.font = brush.font.replace("11px", "600 12px");
+      brush.fillText(name ? `link of ${name} · cut` : "other links · cut", plan.left, y - 9);
+      brush.font = brush.font.replace("600 12px", "11px");
+      within(brush, () => {
+        brush.fillStyle = ink("--line");
+        brush.fillRect(plan.left, y + LINK / 2 - 0.5, plan.width, 1);
+        brush.fillStyle = ink("--failed");
+        for (const cut of one.cuts.filter((cut) => cut[2] === row)) {
+          const [from, to] = cutSpan(cut);
+          brush.fillRect(from, y, to - from, LINK);
+        }
+      });
+    });
+  }
+
   const kindOf = (arc) => { const [kind, , done] = fleet().outcomes[arc[4]]; return done ? kind : "failed"; };
   const arcsShown = () => fleet().arcs.filter((arc) => !state.off.has(kindOf(arc)) &&
     arc[1] >= state.span[0] && arc[0] <= state.span[1]);
@@ -224,7 +255,7 @@
   }
 
   const sign = (what) => (what.startsWith("crash") || what === "spot" ? "✕" : what === "spot notice" ? "!" :
-    what.startsWith("steps") ? (what.includes(" 1 times") ? "○" : "◐") : what.startsWith("role") ? "⇄" : "•");
+    what.startsWith("steps") ? (what.includes("usual") ? "○" : "◐") : what.startsWith("role") ? "⇄" : "•");
 
   function paintMarks(brush) {
     const size = Math.max(6, Math.min(9, plan.high / 2.2));
@@ -309,6 +340,7 @@
     measureUp();
     const brush = sized(under);
     brush.clearRect(0, 0, plan.width, plan.height);
+    paintLinks(brush);
     paintLanes(brush);
     paintNames(brush);
     paintArcs(brush);
@@ -387,6 +419,15 @@
       if (one.starting[bin]) lines.push(`${+one.starting[bin].toPrecision(3)} starting`);
       if (one.dollars[one.bins - 1]) lines.push(`${money(one.dollars[bin])} spent so far`);
       return lines.join("\n");
+    }
+    const cut = one.cuts.find((cut) => {
+      const [from, to] = cutSpan(cut), top = plan.links[cut[2]];
+      return place >= from - 3 && place <= to + 3 && y >= top - 6 && y <= top + LINK + 4;
+    });
+    if (cut) {
+      const [began, ended, , between] = cut;
+      return `${between} were parted\nfrom ${moment(began)} ` +
+        (ended === null ? "to the end of the run" : `for ${seconds(ended - began)}`);
     }
     const mark = one.marks.find(([when, lane]) => Math.hypot(x(when) - place, middle(lane) - y) < 9);
     if (mark) return `replica ${mark[2]}: ${mark[3]}\nat ${moment(mark[0])}`;
@@ -522,6 +563,11 @@
     });
     const some = document.createElement("span");
     some.textContent = one.arcs.length < one.moves ? `${one.arcs.length} of ${one.moves} moves drawn` : "";
+    if (one.cuts.length) {
+      const span = document.createElement("span");
+      span.append(document.createElement("i"), "link cut");
+      signs.push(span);
+    }
     byId("fleet-key").replaceChildren(scale, ...signs, some);
   }
 

@@ -13,7 +13,7 @@ from sojourn.fleet.views import DECODE, DOWN, DRAINING, PREFILL, UP
 from sojourn.sim.fleet.slow import slowed
 from sojourn.sim.fleet.unit import Unit
 from sojourn.sim.loop import Setup
-from sojourn.steplog.fleet import FleetEvent, UnitRow
+from sojourn.steplog.fleet import JOINED, PARTED, FleetEvent, UnitRow
 
 if TYPE_CHECKING:
     from sojourn.sim.fleet.loop import FleetSimulation
@@ -163,11 +163,12 @@ class Lifecycle:
         """Part two groups until the fault is over; the event is no single replica's."""
         one, other = pair = min(fault.group, fault.other), max(fault.group, fault.other)
         events, links = self.sim.fleet_record.events, self.sim.links
-        events.append(FleetEvent(now, -1, f"{one} and {other} parted"))
+        events.append(FleetEvent(now, -1, f"{one} and {other}{PARTED}"))
         links.cut(pair, now)
+        self.sim.moves.fetches.parted(pair, now)
 
         def mend(at: Time) -> None:
-            events.append(FleetEvent(at, -1, f"{one} and {other} joined again"))
+            events.append(FleetEvent(at, -1, f"{one} and {other}{JOINED}"))
             links.mend(pair, at)
 
         if fault.duration < NEVER:
@@ -191,7 +192,9 @@ class Lifecycle:
             unit.slowness.append(factor)
         slowness = prod(unit.slowness)
         times = slowed(unit.group.step_time, slowness)
-        self._note(now, unit, f"steps take {slowness:g} times as long")
+        usual = slowness == 1
+        told = "their usual time again" if usual else f"{slowness:g} times as long"
+        self._note(now, unit, f"steps take {told}")
 
         def change(_: Time) -> None:
             unit.replica.step_time = times

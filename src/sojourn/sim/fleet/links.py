@@ -12,8 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import ceil
 
-from sojourn.decide.clock import SECOND, Time
+from sojourn.decide.clock import SECOND, Time, to_seconds
+from sojourn.errors import UserError
 from sojourn.fleet.design import Link
+from sojourn.sim.workload import LONGEST
 
 Port = tuple[str, int | str]
 """("out", replica), ("in", replica) or ("link", name of a pair of groups)."""
@@ -84,8 +86,9 @@ class Links:
             ("in", target[0]): link.bytes_per_second,
         }
         if link.total_bytes_per_second:
-            ports["link", "/".join(pair)] = link.total_bytes_per_second
+            ports["link", "\0".join(pair)] = link.total_bytes_per_second
         begin = now + link.latency + link.setup + blocks * link.block_setup
+        _check_end(begin, pair)
         self.begun += 1
         stream = Stream(ports, float(size), begin, done, pair, self.begun)
         self.call(begin, lambda at: self._enter(stream, at))
@@ -155,6 +158,7 @@ class Links:
             return
         serial = stream.serial
         end = now + ceil(stream.left / rate * SECOND)
+        _check_end(end, stream.pair)
         self.call(end, lambda at: self._arrived(stream, serial, at))
 
     def _arrived(self, stream: Stream, serial: int, now: Time) -> None:
@@ -163,3 +167,13 @@ class Links:
         stream.ended = True
         self._leave(stream, now)
         stream.done(now)
+
+
+def _check_end(time: Time, pair: tuple[str, str]) -> None:
+    """Refuse a transfer that would not end while anything can be simulated."""
+    if time >= LONGEST:
+        raise UserError(
+            f"a transfer between {pair[0]} and {pair[1]} would not end within "
+            f"{to_seconds(LONGEST) / 86400:.0f} days of simulated time, the most that can be "
+            "simulated: are the rates and times of the link right?"
+        )

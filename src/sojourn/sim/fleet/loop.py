@@ -56,6 +56,7 @@ class FleetSimulation(Simulation):
         appointments: Calls to come that are not periodic.
         idle_rings: Periodic calls since anything else happened.
         lone_rings: Periodic calls since an arrival or a step of a replica.
+        asleep: The periodic call that waits for a request, when it was last, and its period.
         watch: Called after every event, to assert invariants.
     """
 
@@ -99,6 +100,7 @@ class FleetSimulation(Simulation):
         self.changes: dict[int, Unit] = {}
         self.appointments = 0
         self.idle_rings = self.lone_rings = 0
+        self.asleep: tuple[Callable[[Time], None], Time, Time] | None = None
         self.watch = watch
         self.fleet_record = FleetRecord(design.name)
         self.routing_nanoseconds = 0
@@ -112,7 +114,7 @@ class FleetSimulation(Simulation):
         made = (self.router, self.place, self.scaler)
         self.reads_demand = any(getattr(one, "reads_demand", False) for one in made)
         self.lives.begin()
-        self._every(self.place.period, self._rebalance)
+        self._every(self.place.period, self._rebalance, getattr(self.place, "idles", False))
         self._every(self.scaler.period, self.lives.scale)
         self._every(design.report_period or NEVER, self._report)
 
@@ -131,7 +133,8 @@ class FleetSimulation(Simulation):
 
         self._ring_at(time, ring)
 
-    def _every(self, period: Time, what: Callable[[Time], None]) -> None:
+    def _every(self, period: Time, what: Callable[[Time], None], idles: bool = False) -> None:
+        """Have something done periodically; what idles is not, while there is no request."""
         if period == NEVER:
             return
 
@@ -139,7 +142,10 @@ class FleetSimulation(Simulation):
             self.idle_rings += 1
             self.lone_rings += 1
             what(now)
-            self._ring_at(now + period, ring)
+            if idles and not self.open:
+                self.asleep = (ring, now, period)
+            else:
+                self._ring_at(now + period, ring)
 
         self._ring_at(period, ring)
 
@@ -150,8 +156,7 @@ class FleetSimulation(Simulation):
     def _ring(self, what: Callable[[Time], None], now: Time) -> None:
         self.clock.now = now
         what(now)
-        if self.watch is not None:
-            self.watch(self)
+        self._told(now)
 
     def _busy(self, more: bool) -> bool:
         if more or self.pending or not self.open:
@@ -163,9 +168,8 @@ class FleetSimulation(Simulation):
 
     def new_replica(self, index: int, setup: Setup) -> Replica:
         """Return a new engine."""
-        replica = self._replica(index, setup)
-        self.replicas.append(replica)
-        return replica
+        self.replicas.append(self._replica(index, setup))
+        return self.replicas[index]
 
     def adopt(self, unit: Unit) -> None:
         """Take up a new replica."""
@@ -212,8 +216,9 @@ class FleetSimulation(Simulation):
             again = replica.interrupt(time) if replica.steps else time
         self._call_at(index, again)
         self.changed(unit, time)
-        if self.freed or unit.backlog < backlog:
-            self.try_kept(time)
+        if self.freed or unit.backlog < backlog:  # plans of one moment do not see one another
+            self.freed = False
+            self.call(time + 1, self.try_kept)
         if unit.status == DRAINING:
             self.lives.drained(unit, time)
 
@@ -262,8 +267,17 @@ class FleetSimulation(Simulation):
     def _dispatch(self, request: Request, output: int, now: Time) -> None:
         self.clock.now = now
         self.idle_rings = self.lone_rings = 0
+        if self.asleep is not None:
+            (ring, last, period), self.asleep = self.asleep, None
+            self._ring_at(now + period - (now - last) % period, ring)
         self.truth[request.id] = output
         self._offer(request, now)
+        self._told(now)
+
+    def _told(self, now: Time) -> None:
+        """End an event that is no step: what it freed must not wait for one."""
+        if self.freed:
+            self.try_kept(now)
         if self.watch is not None:
             self.watch(self)
 
@@ -292,12 +306,10 @@ class FleetSimulation(Simulation):
         self._give(request, self.units[index], now, verdict)
         return True
 
-    def _give(
-        self, request: Request, unit: Unit, now: Time, verdict: Verdict | Fetch = None
-    ) -> None:
+    def _give(self, request: Request, unit: Unit, now: Time, said: Verdict | Fetch = None) -> None:
         self.open[request.id] = (request, unit.index)
         unit.got(request)
-        source = self.units[verdict.source] if isinstance(verdict, Fetch) else unit
+        source = self.units[said.source] if isinstance(said, Fetch) else unit
         if source is not unit and source.status in (UP, DRAINING):
             self.moves.fetch_prefix(request, source, unit, now)
         else:
@@ -371,10 +383,9 @@ class FleetSimulation(Simulation):
 
     def _leftovers(self) -> None:
         """Shed whoever nobody will ever serve."""
-        self.kept.clear()
-        self.unplaced.clear()
-        for unit in self.units:
-            unit.bridge.clear()
+        lines: list[deque[Any]] = [self.kept, self.unplaced, *(one.bridge for one in self.units)]
+        for line in lines:
+            line.clear()
         for request, _ in list(self.open.values()):
             if request.id in self.open:
                 self._ended(request, self.clock.now, NO_REPLICA)
@@ -382,9 +393,8 @@ class FleetSimulation(Simulation):
     def run(self, progress: Callable[[int], None] | None = None, until: Time = NEVER) -> RunRecord:
         """Run to the end, to `until`, or to Ctrl-C; return the record of what happened."""
         record = super().run(progress, until)
-        fleet = self.fleet_record
+        record.fleet = fleet = self.fleet_record
         fleet.routing_seconds = self.routing_nanoseconds / 1e9
         fleet.units = self.lives.rows(self.clock.now)
         fleet.moves = self.moves.rows(self.row_of)
-        record.fleet = fleet
         return record

@@ -55,7 +55,8 @@ class Move:
         bytes: Bytes copied in all.
         stages: Copies begun.
         stream: The copy under way.
-        guest: Of a fetch, who the blocks at the target are for until the copy is there.
+        reader, guest: Of a fetch, in whose names blocks are kept at the source, and taken at the
+            target until the copy is there.
         outcome: How it ended; empty before.
     """
 
@@ -71,6 +72,7 @@ class Move:
     bytes: int = 0
     stages: int = 0
     stream: Stream | None = None
+    reader: Request | None = None
     guest: Request | None = None
     outcome: str = ""
 
@@ -153,6 +155,9 @@ class Moves:
 
     def fetch_prefix(self, request: Request, source: Unit, target: Unit, now: Time) -> None:
         """Begin to copy what one replica has cached of a prompt to the one that will compute it."""
+        if not source.replica.pool.caching:
+            self.sim.deliver(request, target, now)
+            return
         self.fetches.begin(Move(FETCH, request, source, target, now, left=now), now)
 
     def ended(self, request: Request, now: Time) -> None:
@@ -315,6 +320,7 @@ class Moves:
         for other in self.sim.units:
             for handed in [one for one in other.bridge if one.source == unit.index]:
                 other.bridge.remove(handed)
+                self.sim.wake(other, now)  # who is first there now may fit
                 self.sim.recover(handed.request, now)
         for handed in [one for one in self.sim.unplaced if one.source == unit.index]:
             self.sim.unplaced.remove(handed)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from math import ceil
+from typing import Final
 
 from sojourn.cost.linear import LinearStep
 from sojourn.cost.scaled import Scaled
 from sojourn.decide.clock import Time
 from sojourn.decide.services import StepTime
+from sojourn.errors import UserError
+
+FACTOR_MAX: Final = 1e9
 
 
 class Slowed:
@@ -40,6 +44,11 @@ def slowed(step_time: StepTime, factor: float) -> StepTime:
     """
     if factor == 1:
         return step_time
+    if factor > FACTOR_MAX:
+        raise UserError(
+            f"slow faults that fall together make steps {factor:g} times as long; at most "
+            f"{FACTOR_MAX:g} times can be simulated"
+        )
     if isinstance(step_time, LinearStep):
         return Scaled(step_time, factor)
     return Slowed(step_time, max(ceil(factor), 1))

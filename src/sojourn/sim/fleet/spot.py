@@ -16,11 +16,14 @@ from pathlib import Path
 from typing import Final
 
 from sojourn.decide.clock import NEVER, Time, from_seconds
-from sojourn.errors import UserError, unknown
+from sojourn.errors import UserError, shown, unknown
 from sojourn.fleet.design import SPOT, Fault
 
 NOTICE_SECONDS: Final = 120.0
 """Warning that AWS gives before it takes a spot instance (its documentation; others give 30 s)."""
+
+NODES_MAX: Final = 100_000
+SECONDS_MAX: Final = 1e9
 
 Change = tuple[float, int]
 """Seconds from the start of a log, and by how many nodes it has more from then on."""
@@ -41,14 +44,19 @@ def read_spot_log(path: Path, name: str) -> list[Change]:
         UserError: Naming what is missing or wrong.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
         raise UserError(f"cannot read the spot log {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"the spot log {path} is not text in UTF-8") from error
     return _changes(lines, name, str(path))
 
 
 def _changes(lines: Iterable[str], name: str, where: str) -> list[Change]:
-    rows = list(csv.DictReader(line for line in lines if not line.startswith("#")))
+    try:
+        rows = list(csv.DictReader(line for line in lines if not line.startswith("#")))
+    except csv.Error as error:
+        raise UserError(f"{where} is no CSV file: {error}") from error
     columns = rows[0].keys() if rows else ()
     if not {"trace", "t_s"} <= set(columns) or not {"event", "nodes_alive"} & set(columns):
         raise UserError(f"{where} must have the columns trace, t_s and event or nodes_alive")
@@ -67,8 +75,12 @@ def _changes(lines: Iterable[str], name: str, where: str) -> list[Change]:
             else:
                 now = int(row["nodes_alive"])
                 change, alive = now - (now if alive is None else alive), now
-        except (KeyError, ValueError) as error:
-            raise UserError(f"{where} has a line that is no event: {dict(row)}") from error
+                if not 0 <= now <= NODES_MAX:
+                    raise ValueError
+            if not abs(time) <= SECONDS_MAX:
+                raise ValueError
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{where} has a line that is no event: {shown(dict(row))}") from error
         if change:
             found.append((time, change))
     return sorted(found, key=lambda one: one[0])

@@ -10,15 +10,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from sojourn.errors import UserError
-from sojourn.trace.checks import FloatArray, Place
-from sojourn.trace.columns import whole_numbers
+from sojourn.trace.columns import datetimes, whole_numbers
 from sojourn.trace.formats.dropped import count_answered, drop_unanswered
-from sojourn.trace.formats.text import read_csv, trace_name
+from sojourn.trace.formats.text import csv_place, read_csv, trace_name
 from sojourn.trace.model import Trace, build_trace
 
 TIME: Final = "TIMESTAMP"
@@ -41,10 +37,10 @@ def read(path: Path, limit: int | None = None) -> Trace:
         limit,
         count_answered(PROMPT, OUTPUT),
     )
-    place = Place(str(path), columns=(("prompt_tokens", PROMPT), ("output_tokens", OUTPUT)))
+    place = csv_place(path, (("prompt_tokens", PROMPT), ("output_tokens", OUTPUT)))
     prompt = whole_numbers(place, PROMPT, table[PROMPT])
     output = whole_numbers(place, OUTPUT, table[OUTPUT])
-    arrival = _arrivals(place, table[TIME])
+    arrival = datetimes(place, TIME, table[TIME])
     rows, place, notices = drop_unanswered(place, prompt, output, limit)
     arrival = arrival[rows]
     return build_trace(
@@ -54,36 +50,4 @@ def read(path: Path, limit: int | None = None) -> Trace:
         arrival_seconds=arrival,
         notices=notices,
         place=place,
-    )
-
-
-def _arrivals(place: Place, column: pa.ChunkedArray) -> FloatArray:
-    """Return seconds since the earliest time, exact to a nanosecond."""
-    if not pa.types.is_timestamp(column.type):
-        column = _parsed(place, column)
-    if column.null_count:
-        row = int(np.flatnonzero(column.is_null().to_numpy())[0])
-        raise place.fail(row, f"{TIME} is empty; it must be a date and time")
-    ticks = column.cast(pa.int64()).to_numpy()
-    return np.asarray((ticks - ticks.min()) / 1e9 if len(ticks) else ticks, dtype=np.float64)
-
-
-def _parsed(place: Place, texts: pa.ChunkedArray) -> pa.ChunkedArray:
-    for zone in (None, "UTC"):
-        try:
-            return pc.cast(texts, pa.timestamp("ns", zone))
-        except pa.ArrowInvalid:
-            continue
-    first_zone = "UTC" if str(texts[0])[-6:-5] in "+-" else None
-    for row, text in enumerate(texts):
-        try:
-            pc.cast(text, pa.timestamp("ns", first_zone))
-        except pa.ArrowInvalid:
-            return _refuse(place, row, str(text))
-    raise UserError(f"{place.source}: column {TIME} holds something that is no time")
-
-
-def _refuse(place: Place, row: int, text: str) -> pa.ChunkedArray:
-    raise place.fail(
-        row, f"{TIME} is {text!r}; it must be a date and time like 2023-11-16 18:17:03.97"
     )

@@ -1,4 +1,4 @@
-"""Recorded workloads as JSON lines: arrival_s, prompt_tokens, output_tokens, block_ids_16.
+"""Our own schema as JSON lines, with the ids of prompts in a field block_ids_16.
 
 An id stands for a block of 16 tokens, vLLM's default, and all before it. Recordings of real
 engines come in this form, so that a simulated run can have the same cache hits.
@@ -6,47 +6,71 @@ engines come in this form, so that a simulated run can have the same cache hits.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
 
-from sojourn.trace.columns import prefixes, seconds, whole_numbers
-from sojourn.trace.formats.text import read_json_lines, trace_name
-from sojourn.trace.model import Trace, build_trace
+from sojourn.errors import UserError
+from sojourn.trace.formats.schema import trace_of_table
+from sojourn.trace.formats.text import first_object, read_json_lines, trace_name
+from sojourn.trace.model import Trace
+from sojourn.trace.spellings import ARRIVAL, REQUIRED, readable
+from sojourn.trace.spellings import IDS as OUR_IDS
 
 BLOCK_TOKENS: Final = 16
 IDS: Final = "block_ids_16"
-REQUIRED: Final = ("arrival_s", "prompt_tokens", "output_tokens")
 _FIELDS: Final = {
     "arrival_s": pa.float64(),
     "prompt_tokens": pa.float64(),
     "output_tokens": pa.float64(),
+    "session_id": pa.string(),
+    "turn": pa.float64(),
+    "tool_s": pa.float64(),
+    "tenant": pa.string(),
+    "model": pa.string(),
+    "slo_class": pa.string(),
     IDS: pa.list_(pa.int64()),
 }
 
 
 def read(path: Path, limit: int | None = None) -> Trace:
-    """Return a recorded workload, or its first `limit` lines.
+    """Return the trace in a file of JSON lines, or in its first `limit` lines.
+
+    The first line says which other names of fields are used, and whether names are numbers.
 
     Raises:
         UserError: If a line is broken or breaks a rule of the format.
     """
-    table, place = read_json_lines(path, _FIELDS, REQUIRED, limit)
-    prompt = whole_numbers(place, "prompt_tokens", table["prompt_tokens"])
-    offsets, ids, notices = (
-        prefixes(place, IDS, table[IDS], prompt, BLOCK_TOKENS)
-        if IDS in table.column_names
-        else (None, None, ())
+    first = first_object(path)
+    spelled = {readable(name)[0]: name for name in first}
+    if OUR_IDS in first:
+        raise UserError(
+            f"{path}: field {OUR_IDS} is not read from JSON lines; ids of {BLOCK_TOKENS}-token"
+            f" blocks are called {IDS} there, and Parquet holds those of other blocks"
+        )
+    table, place = read_json_lines(
+        path, _fields(first), [spelled.get(name, name) for name in REQUIRED], limit
     )
-    return build_trace(
-        name=trace_name(path),
-        prompt_tokens=prompt,
-        output_tokens=whole_numbers(place, "output_tokens", table["output_tokens"]),
-        arrival_seconds=seconds(place, "arrival_s", table["arrival_s"]),
-        prefix_offsets=offsets,
-        prefix_ids=ids,
-        block_tokens=BLOCK_TOKENS,
-        notices=notices,
-        place=place,
-    )
+    for name in first:
+        # What is not read is named in a notice.
+        if name not in _FIELDS and readable(name)[0] is None:
+            table = table.append_column(name, pa.nulls(len(table)))
+    names = [OUR_IDS if name == IDS else name for name in table.column_names]
+    return trace_of_table(trace_name(path), place, table.rename_columns(names), BLOCK_TOKENS)
+
+
+def _fields(first: Mapping[str, object]) -> dict[str, pa.DataType]:
+    """Return the types of the fields to read, given the object in the first line."""
+    fields = dict(_FIELDS)
+    for name, value in first.items():
+        ours = readable(name)[0]
+        if ours is None:
+            continue
+        fields[name] = _FIELDS[ours]
+        if ours == ARRIVAL and isinstance(value, str):
+            fields[name] = pa.string()  # dates and times
+        elif pa.types.is_string(_FIELDS[ours]) and isinstance(value, int):
+            fields[name] = pa.int64()
+    return fields

@@ -15,10 +15,10 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from sojourn.trace.checks import FloatArray, IntArray, Place
+from sojourn.trace.checks import FloatArray, IntArray
 from sojourn.trace.columns import names, seconds, tenant_like, whole_numbers
 from sojourn.trace.formats.dropped import count_answered, drop_unanswered
-from sojourn.trace.formats.text import read_csv, trace_name
+from sojourn.trace.formats.text import csv_place, read_csv, trace_name
 from sojourn.trace.model import Trace, build_trace
 
 TIME: Final = "Timestamp"
@@ -43,9 +43,8 @@ def read(path: Path, limit: int | None = None) -> Trace:
         UserError: If a column is missing or a value is no number.
     """
     table = read_csv(path, REQUIRED, [_TYPING], limit, count_answered(PROMPT, OUTPUT))
-    place = Place(
-        str(path),
-        columns=(("arrival_s", TIME), ("prompt_tokens", PROMPT), ("output_tokens", OUTPUT)),
+    place = csv_place(
+        path, (("arrival_s", TIME), ("prompt_tokens", PROMPT), ("output_tokens", OUTPUT))
     )
     prompt = whole_numbers(place, PROMPT, table[PROMPT])
     output = whole_numbers(place, OUTPUT, table[OUTPUT])

@@ -7,6 +7,7 @@ required. The file's metadata key `block_tokens` says how many tokens a block id
 
 from __future__ import annotations
 
+from collections.abc import Container
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,15 +15,10 @@ import pyarrow.parquet as pq
 
 from sojourn.errors import UserError
 from sojourn.trace.checks import Place
-from sojourn.trace.columns import require_columns
-from sojourn.trace.formats.schema import (
-    BLOCK_TOKENS_KEY,
-    OPTIONAL,
-    REQUIRED,
-    trace_of_table,
-)
+from sojourn.trace.formats.schema import BLOCK_TOKENS_KEY, trace_of_table
 from sojourn.trace.formats.text import trace_name
 from sojourn.trace.model import Trace
+from sojourn.trace.spellings import own_columns
 
 
 def read(path: Path, limit: int | None = None) -> Trace:
@@ -34,8 +30,8 @@ def read(path: Path, limit: int | None = None) -> Trace:
     try:
         with pq.ParquetFile(path) as file:
             schema = file.schema_arrow
-            require_columns(str(path), schema.names, REQUIRED)
-            table = _rows(file, schema, limit)
+            given = own_columns(str(path), schema.names)
+            table = _rows(file, schema, {column.name for column in given.values()}, limit)
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise UserError(f"{path}: not a readable Parquet file ({reason})") from None
@@ -44,11 +40,12 @@ def read(path: Path, limit: int | None = None) -> Trace:
     )
 
 
-def _rows(file: pq.ParquetFile, schema: pa.Schema, limit: int | None) -> pa.Table:
+def _rows(
+    file: pq.ParquetFile, schema: pa.Schema, known: Container[str], limit: int | None
+) -> pa.Table:
     if limit is None:
         # Columns that a trace has no place for are named in a notice but not read.
-        known = [name for name in schema.names if name in (*REQUIRED, *OPTIONAL)]
-        table = file.read(columns=known)
+        table = file.read(columns=[name for name in schema.names if name in known])
         for name in schema.names:
             if name not in known:
                 table = table.append_column(name, pa.nulls(len(table)))

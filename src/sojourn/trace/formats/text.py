@@ -6,6 +6,7 @@ import io
 import json
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -17,9 +18,12 @@ import pyarrow.json as pajson
 
 from sojourn.errors import UserError
 from sojourn.trace.checks import Place
-from sojourn.trace.columns import require_columns
+from sojourn.trace.spellings import missing_hint, require_columns
 
-_SUFFIXES: Final = (".gz", ".bz2", ".zst", ".parquet", ".pq", ".csv", ".jsonl", ".json", ".blocks")
+_SUFFIXES: Final = (
+    *(".gz", ".bz2", ".zst", ".parquet", ".pq", ".csv", ".tsv", ".jsonl", ".json", ".blocks"),
+)
+_DELIMITERS: Final = (",", ";", "\t")
 _JSON_BLOCK_BYTES: Final = 16 << 20
 
 
@@ -43,11 +47,32 @@ def csv_header(path: Path) -> tuple[str, ...]:
     Raises:
         UserError: If the file is no text.
     """
+    first, delimiter = _first_line(path)
+    return tuple(name.strip().strip('"') for name in first.strip("\r\n").split(delimiter))
+
+
+def _first_line(path: Path) -> tuple[str, str]:
+    """Return the header of a CSV file, and which of comma, semicolon and tab it has most of."""
     try:
         first = next(lines_of(path), b"").decode("utf-8-sig")
     except (UnicodeDecodeError, pa.ArrowException, OSError):
         raise UserError(f"{path}: not a text file, so neither CSV nor JSON") from None
-    return tuple(name.strip().strip('"') for name in first.strip().split(","))
+    return first, max(_DELIMITERS, key=first.count)
+
+
+def csv_place(path: Path, columns: tuple[tuple[str, str], ...] = ()) -> Place:
+    """Return how to name a CSV file and the lines of its rows."""
+    return Place(str(path), "line", columns=columns, line_of=partial(line_of_row, path))
+
+
+def line_of_row(path: Path, row: int) -> int:
+    """Return the line of a CSV file's row; both count from 1, and empty lines are no rows."""
+    rows = 0
+    for number, line in enumerate(lines_of(path), start=1):
+        rows += number > 1 and bool(line.strip(b"\r\n"))
+        if rows == row:
+            return number
+    raise AssertionError(f"{path} has {rows} rows, not {row}")
 
 
 def read_csv(
@@ -100,7 +125,9 @@ def _stream_csv(
             read_options=pacsv.ReadOptions(
                 use_threads=False, column_names=list(header), skip_rows=1
             ),
-            parse_options=pacsv.ParseOptions(invalid_row_handler=stop_at),
+            parse_options=pacsv.ParseOptions(
+                delimiter=_first_line(path)[1], invalid_row_handler=stop_at
+            ),
             convert_options=pacsv.ConvertOptions(
                 column_types=types,
                 null_values=[""],
@@ -120,12 +147,24 @@ def _stream_csv(
         if not broken:
             raise
         row = broken[0]
-        where = f"row {row.number - 1}" if row.number else f"the row {row.text[:40]!r}"
+        where = f"the line {row.text[:40]!r}"
+        if row.number:  # counts the header, but no empty line
+            where = f"line {line_of_row(path, row.number - 1)}"
         raise UserError(
             f"{path}: {where}: {row.actual_columns} fields,"
             f" but the header names {row.expected_columns}"
         ) from None
     return pa.Table.from_batches(batches, schema)
+
+
+def first_object(path: Path) -> dict[str, Any]:
+    """Return the object in the first line of a JSON-lines file; empty when there is none."""
+    try:
+        first = next((line for line in lines_of(path) if line.strip()), b"")
+        record = json.loads(first.removeprefix(BOM_UTF8))
+    except (ValueError, RecursionError, pa.ArrowException, OSError):
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
 def read_json_lines(
@@ -170,17 +209,24 @@ def read_json_lines(
     for name in required:
         if table[name].null_count:
             row = int(np.flatnonzero(table[name].is_null().to_numpy())[0])
-            raise place.fail(row, f"missing field {name}; found: {_fields_of(kept[row])}")
+            raise _missing_fields(place, row, kept[row], required)
     absent = [name for name in fields if table[name].null_count == len(table)]
     return table.drop_columns(absent), place
 
 
-def _fields_of(line: bytes) -> str:
-    """Return the names of the fields of an object, as far as they can be told."""
+def _missing_fields(place: Place, row: int, line: bytes, required: Sequence[str]) -> UserError:
+    """Return the error for an object that lacks a required field."""
     try:
-        return ", ".join(json.loads(line)) or "none"
+        record = json.loads(line)
     except (ValueError, RecursionError):
-        return "an object that cannot be read"
+        return place.fail(row, "an object that cannot be read")
+    missing = [name for name in required if record.get(name) is None]
+    word = "field" if len(missing) == 1 else "fields"
+    return place.fail(
+        row,
+        f"missing {word} {', '.join(missing)}; found: {', '.join(record) or 'none'}"
+        f"{missing_hint(record, missing)}",
+    )
 
 
 def _broken_line(
@@ -204,8 +250,9 @@ def _broken_line(
         for name, kind in fields.items():
             value = record.get(name)
             if value is not None and not _fits(value, kind):
-                is_list = pa.types.is_list(kind)
-                said = "a list of whole numbers below 2**63" if is_list else "a number"
+                said = "text, as in the first line" if pa.types.is_string(kind) else "a number"
+                if pa.types.is_list(kind):
+                    said = "a list of whole numbers below 2**63"
                 shown = json.dumps(value)
                 shown = shown if len(shown) <= 40 else shown[:37] + "..."
                 return place.fail(row, f"{name} is {shown}; it must be {said}")
@@ -217,4 +264,6 @@ def _fits(value: object, kind: pa.DataType) -> bool:
         return isinstance(value, list) and all(
             type(item) is int and -(2**63) <= item < 2**63 for item in value
         )
+    if pa.types.is_string(kind):
+        return isinstance(value, str)
     return isinstance(value, int | float) and not isinstance(value, bool)
