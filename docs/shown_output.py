@@ -3,8 +3,8 @@
 A command of a page is marked `<!-- command: NAME -->`. A block below `<!-- output: NAME, from: A,
 to: B -->` shows its lines from the first that begins with A up to the first that begins with B;
 below `<!-- output: NAME, lines: A|B|C -->` those that begin with one of A, B and C, to the end of
-their sentence where the program folded them. A TOML block below `<!-- file: NAME -->` is a file
-that the commands of its page find.
+their sentence where the program folded them. A TOML or CSV block below `<!-- file: NAME -->` is a
+file that the commands of its page find.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PAGES: Final = (
     DOCS / "how-to" / "rollouts.md",
     DOCS / "reference" / "rollout-scenario.md",
 )
-FILE: Final = re.compile(r"<!-- file: ([\w.-]+) -->\n```toml\n(.*?)```\n", re.DOTALL)
+FILE: Final = re.compile(r"<!-- file: ([\w.-]+) -->\n```(?:toml|csv)\n(.*?)```\n", re.DOTALL)
 COMMAND: Final = re.compile(r"<!-- command: (\w+) -->\n```sh\n(.+?)\n```\n", re.DOTALL)
 OUTPUT: Final = re.compile(
     r"(<!-- output: (\w+), ([^>\n]*) -->\n```text\n)(?:.*?)(\n```\n)", re.DOTALL

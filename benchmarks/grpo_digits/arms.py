@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 from sojourn.policies.advantage.grpo import Config as GrpoConfig
 from sojourn.policies.advantage.grpo import Grpo
@@ -27,16 +27,14 @@ from sojourn.policies.select.uniform import Config as UniformConfig
 from sojourn.policies.select.uniform import Uniform
 from sojourn.policies.subsample.whole_group import Config as WholeConfig
 from sojourn.policies.subsample.whole_group import WholeGroup
-from sojourn.rollout.actions import Abort, Proposal
+from sojourn.rollout.actions import Proposal
 from sojourn.rollout.beliefs import BeliefRules
 from sojourn.rollout.events import Heard, Progress
-from sojourn.rollout.memory import Passive
 from sojourn.rollout.model import Prompt
-from sojourn.rollout.needs import RolloutNeed
 from sojourn.rollout.plan import Plan
-from sojourn.rollout.slots import Metrics, Pick, Policies, Setting, State, Stretch
+from sojourn.rollout.slots import Pick, Policies, Setting
 from sojourn.rollout.streams import Stream
-from sojourn.rollout.views import RolloutView, View
+from sojourn.rollout.views import View
 
 CHECK_TOKENS = 10
 """Where rollouts are scored and pruned: in the second or third column."""
@@ -75,39 +73,13 @@ class ShuffledMopps(Mopps):
         return super().propose(count, ShuffledView(view, self.other))
 
 
-class RandomPruning(Passive):
-    """Planted to lose: at the checkpoint a coin decides, from the batch on at which scores could.
-
-    Needs nothing to be known, and so has no gate.
-    """
-
-    needs: ClassVar[frozenset[RolloutNeed]] = frozenset({RolloutNeed.REPORT})
-
-    def __init__(self, config: ArrolConfig, setting: Setting) -> None:
-        self.config = config
-        self.stream = setting.stream
-        self.pruned = 0
-
-    def stretch(self, rollout: RolloutView, view: View) -> Stretch:
-        return Stretch(report_at=(self.config.check_tokens,))
+class RandomScores(ArrolInspired):
+    """Planted to lose: it prunes by the same rule, as many, but by noise in place of scores."""
 
     def on_event(self, event: Heard, view: View) -> Sequence[Proposal]:
-        if not isinstance(event, Progress) or view.step <= 1:
-            return ()
-        if self.stream.uniform() < self.config.keep_share:
-            return ()
-        self.pruned += 1
-        return [Abort(event.rid, keep=False, reason="a coin", propensity=0.5)]
-
-    def metrics(self) -> Metrics:
-        return {"pruned": float(self.pruned)}
-
-    def state_dict(self) -> State:
-        return {"stream": self.stream.state_dict(), "pruned": self.pruned}
-
-    def load_state_dict(self, state: State) -> None:
-        self.stream.load_state_dict(state["stream"])
-        self.pruned = state["pruned"]
+        if isinstance(event, Progress) and event.features:
+            event = event._replace(features=(self.stream.uniform(),))
+        return super().on_event(event, view)
 
 
 Maker = Callable[[Setting], Any]
@@ -123,6 +95,8 @@ class Arm:
         plan: Fields of the plan that differ.
         rules: How the beliefs remember.
         corrects: Whether the learner corrects for stale tokens.
+        spoilt: Share of the problems to train on whose answer on file is wrong, so that nothing
+            solves them.
     """
 
     words: str
@@ -131,16 +105,56 @@ class Arm:
     plan: dict[str, Any] = field(default_factory=dict)
     rules: BeliefRules = field(default_factory=BeliefRules)
     corrects: bool = True
+    spoilt: float = 0.0
 
 
-PRUNING = ArrolConfig(check_tokens=CHECK_TOKENS)
+PRUNING = ArrolConfig(
+    check_tokens=CHECK_TOKENS,
+    rollouts_min=256,
+    groups_min=4,
+    calibration_error_max=1.0,
+    concordance_min=0.0,
+)
+"""Pruning without its gate, which noise in place of scores would never open."""
+
+MOST = replace(PRUNING, keep_share=0.25)
+SPOILT = 0.75
 SYNCHRONOUS: Maker = lambda setting: Synchronous(SynchronousConfig(), setting)  # noqa: E731
 ARMS: dict[str, Arm] = {
     "sync": Arm("synchronous: 32 prompts at random, all rollouts to their end"),
     "april": Arm(
-        "APRIL, 1.5 times the groups, the rest carried over",
-        controls=(lambda setting: April(AprilConfig(ratio=1.5), setting),),
+        "APRIL, 1.25 times the groups, the rest carried over",
+        controls=(lambda setting: April(AprilConfig(ratio=1.25), setting),),
         plan={"staleness_versions": 2},
+    ),
+    "stale": Arm(
+        f"new weights after {STALE_BATCHES} batches only, corrected",
+        plan={"batches_per_version": STALE_BATCHES},
+    ),
+    "stale-uncorrected": Arm(
+        f"planted: new weights after {STALE_BATCHES} batches only, not corrected",
+        plan={"batches_per_version": STALE_BATCHES},
+        corrects=False,
+    ),
+    "mopps-spoilt": Arm(
+        "three problems in four spoilt, prompts by MoPPS",
+        select=lambda setting: Mopps(MoppsConfig(pool=4), setting),
+        rules=BELIEFS["forgetting"],
+        spoilt=SPOILT,
+    ),
+    "mopps-spoilt-shuffled": Arm(
+        "planted: the same with the difficulties of other prompts",
+        select=lambda setting: ShuffledMopps(MoppsConfig(pool=4), setting),
+        rules=BELIEFS["forgetting"],
+        spoilt=SPOILT,
+    ),
+    "prune-most": Arm(
+        "three quarters pruned by log-probability at the checkpoint",
+        controls=(SYNCHRONOUS, lambda setting: ArrolInspired(MOST, setting)),
+    ),
+    "prune-most-random": Arm(
+        "planted: three quarters pruned by noise at the checkpoint",
+        controls=(SYNCHRONOUS, lambda setting: RandomScores(MOST, setting)),
     ),
     "mopps": Arm(
         "prompts by MoPPS with forgetting",
@@ -153,21 +167,12 @@ ARMS: dict[str, Arm] = {
         rules=BELIEFS["forgetting"],
     ),
     "prune": Arm(
-        "pruning by log-probability at the checkpoint, behind its gate",
+        "half pruned by log-probability at the checkpoint",
         controls=(SYNCHRONOUS, lambda setting: ArrolInspired(PRUNING, setting)),
     ),
     "prune-random": Arm(
-        "planted: pruning by a coin at the checkpoint",
-        controls=(SYNCHRONOUS, lambda setting: RandomPruning(PRUNING, setting)),
-    ),
-    "stale": Arm(
-        f"new weights after {STALE_BATCHES} batches only, corrected",
-        plan={"batches_per_version": STALE_BATCHES},
-    ),
-    "stale-uncorrected": Arm(
-        f"planted: new weights after {STALE_BATCHES} batches only, not corrected",
-        plan={"batches_per_version": STALE_BATCHES},
-        corrects=False,
+        "planted: half pruned by noise at the checkpoint",
+        controls=(SYNCHRONOUS, lambda setting: RandomScores(PRUNING, setting)),
     ),
 }
 

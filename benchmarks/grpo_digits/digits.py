@@ -36,25 +36,29 @@ class Problem:
     @property
     def solution(self) -> tuple[int, ...]:
         """Ids of scratchpad, sum and end."""
-        text, carry = "", 0
-        columns = zip(
-            backwards(self.first, self.digits), backwards(self.second, self.digits), strict=True
-        )
-        for one, other in columns:
-            carry, digit = divmod(int(one) + int(other) + carry, 10)
-            text += f"{one}{other}{digit}{carry}"
-        return encode(f"{text}#{self.total}.")
+        return self.written([0] * self.digits)
 
-    @property
-    def total(self) -> str:
-        """The sum, lowest digit first."""
-        return str(self.first + self.second)[::-1]
+    def written(self, slips: Sequence[int]) -> tuple[int, ...]:
+        """Return ids of a solution in which each column's digit is off by so much; 0 is right."""
+        text, answer, carry = "", "", 0
+        columns = zip(
+            backwards(self.first, self.digits),
+            backwards(self.second, self.digits),
+            slips,
+            strict=True,
+        )
+        for one, other, slip in columns:
+            carry, digit = divmod(int(one) + int(other) + carry, 10)
+            digit = (digit + slip) % 10
+            text += f"{one}{other}{digit}{carry}"
+            answer += str(digit)
+        return encode(f"{text}#{answer}{carry or ''}.")
 
     def reward(self, ids: Sequence[int]) -> float:
-        """Return 1 for the right sum between the first mark and the end."""
+        """Return 1 for the right sum, with leading zeros, between the first mark and the end."""
         text = "".join(SYMBOLS[one] for one in ids if one != PAD)
-        answer = text.partition("#")[2]
-        return float(answer == f"{self.total}.")
+        right = "".join(SYMBOLS[one] for one in self.solution)
+        return float(text.partition("#")[2] == right.partition("#")[2])
 
 
 def backwards(number: int, digits: int) -> str:

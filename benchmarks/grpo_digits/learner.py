@@ -22,6 +22,9 @@ from sojourn.rollout.corrections import (
 SLICE = 128
 """Rollouts in one forward pass, for the size of memory."""
 
+WARM_UP = 10
+"""Updates until the full rate: the first steps of Adam are as large as any, and know nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -64,7 +67,11 @@ class Learner:
     def __init__(self, model: Model, rate: float, corrects: bool = True) -> None:
         self.model = model
         self.corrects = corrects
-        self.optimiser = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.0)
+        self.rate = rate
+        self.optimiser = torch.optim.AdamW(
+            model.parameters(), lr=rate, betas=(0.9, 0.95), weight_decay=0.0
+        )
+        self.updates = 0
 
     def update(self, batch: Train, problems: Sequence[Problem]) -> Learned:
         """Take one step on a batch."""
@@ -78,6 +85,9 @@ class Learner:
             (loss / total).backward()
             ratios.append(seen)
         if loud:
+            self.updates += 1
+            for group in self.optimiser.param_groups:
+                group["lr"] = self.rate * min(self.updates / WARM_UP, 1.0)
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
             self.optimiser.step()
         ratio = torch.cat(ratios) if ratios else torch.ones(1)

@@ -15,10 +15,10 @@ from benchmarks.grpo_digits.digits import VOCABULARY
 class Shape:
     """Sizes: width, layers, heads, and the longest context in tokens."""
 
-    width: int = 96
-    layers: int = 3
+    width: int = 64
+    layers: int = 2
     heads: int = 4
-    context: int = 80
+    context: int = 52
 
 
 class Layer(nn.Module):

@@ -75,14 +75,21 @@ def paired(
 ) -> Interval:
     """Return how `one` differs from `other`, seed by seed; as a share of the other's if asked."""
     by_key = {(result["arm"], result["seed"]): result for result in results}
-    seeds = sorted(seed for arm, seed in by_key if arm == one and (other, seed) in by_key)
+    seeds = common(results, one, other)
     pairs = [(number(by_key[one, seed]), number(by_key[other, seed])) for seed in seeds]
     return student([a / b - 1.0 if ratio else a - b for a, b in pairs])
 
 
-def page(results: Sequence[Result], sizes: Sizes, first: float) -> str:
+def common(results: Sequence[Result], one: str, other: str) -> list[int]:
+    """Return the seeds that two arms were run with."""
+    seeds = [{each["seed"] for each in results if each["arm"] == arm} for arm in (one, other)]
+    return sorted(seeds[0] & seeds[1])
+
+
+def page(results: Sequence[Result], sizes: Sizes) -> str:
     """Return the page's generated part."""
     seeds = len({one["seed"] for one in results})
+    first = solved(results[0], 0)
     return "\n\n".join(
         (
             f"{seeds} seeds, {sizes.updates} updates of {sizes.groups} groups of "
@@ -99,20 +106,20 @@ def table(results: Sequence[Result]) -> str:
     """Return one row for each arm, means over seeds."""
     lines = [
         "| run | solved in the end | mixed groups | generator steps | tokens generated | trained "
-        "| carried over | discarded | wall, s |",
+        "| of them by older weights | discarded | wall, s |",
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for arm, words in _arms(results):
         rows = [one for one in results if one["arm"] == arm]
         tokens = {
             name: mean(one["tokens"][name] for one in rows)
-            for name in ("generated", "trained", "discarded", "carried_over")
+            for name in ("generated", "trained", "discarded", "stale")
         }
         shares = {name: tokens[name] / tokens["generated"] for name in tokens}
         lines.append(
             f"| `{arm}`: {words} | {mean(map(last, rows)):.1%} | {mean(map(mixed, rows)):.0%} "
             f"| {mean(one['steps'] for one in rows):,.0f} | {tokens['generated']:,.0f} "
-            f"| {shares['trained']:.0%} | {shares['carried_over']:.0%} "
+            f"| {shares['trained']:.0%} | {tokens['stale'] / tokens['trained']:.0%} "
             f"| {shares['discarded']:.0%} | {mean(map(wall, rows)):.0f} |"
         )
     return "\n".join(lines)
@@ -175,9 +182,9 @@ def verdicts(results: Sequence[Result]) -> list[str]:
         said.append(f"- **Reward rises:** `sync` solves {rise.show('+.1%')} more than before.")
     if {"sync", "april"} <= present:
         said.append(_april(results))
-    for real, planted, numbers in PLANTED:
+    for real, planted in PLANTED:
         if {real, planted} <= present:
-            said.append(_planted(results, real, planted, numbers))
+            said.append(_planted(results, real, planted))
     return said
 
 
@@ -201,23 +208,24 @@ def _april(results: Sequence[Result]) -> str:
     )
 
 
-PLANTED: Final = (
-    (
-        "mopps",
-        "mopps-shuffled",
-        (("mixed groups", mixed), ("solved in the end", last), ("solved on the way", area)),
-    ),
-    ("prune", "prune-random", (("solved in the end", last), ("solved on the way", area))),
-    ("stale", "stale-uncorrected", (("solved in the end", last), ("solved on the way", area))),
+NUMBERS: Final = (
+    ("mixed groups", mixed),
+    ("solved on the way", area),
+    ("solved in the end", last),
 )
-"""What was planted to lose against what, and by which numbers."""
+PLANTED: Final = (
+    ("stale", "stale-uncorrected"),
+    ("mopps-spoilt", "mopps-spoilt-shuffled"),
+    ("prune-most", "prune-most-random"),
+    ("mopps", "mopps-shuffled"),
+    ("prune", "prune-random"),
+)
+"""What was planted to lose against what."""
 
 
-def _planted(
-    results: Sequence[Result], real: str, planted: str, numbers: Sequence[tuple[str, Number]]
-) -> str:
+def _planted(results: Sequence[Result], real: str, planted: str) -> str:
     parts, loses = [], []
-    for words, number in numbers:
+    for words, number in NUMBERS:
         found = paired(results, planted, real, number)
         parts.append(f"{words} {found.show('+.1%')}")
         if found.high < 0.0:
@@ -226,5 +234,5 @@ def _planted(
     tokens = paired(results, planted, real, lambda one: one["generated"], ratio=True)
     return (
         f"- **`{planted}` against `{real}`:** {verdict}: {'; '.join(parts)}; "
-        f"tokens {tokens.show('+.1%')}."
+        f"tokens {tokens.show('+.1%')} ({len(common(results, real, planted))} seeds)."
     )

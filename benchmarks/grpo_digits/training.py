@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import deque
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
@@ -43,20 +44,24 @@ class Sizes:
         updates: Batches trained.
         look_every: Updates between two looks at the held-out problems.
         rate: Learning rate.
+        slips: Share of the columns that are wrong in supervised training.
         target: Share of problems solved before the first update.
+        first_rate: Learning rate of supervised training.
         shape: Of the model.
     """
 
-    digits_max: int = 8
+    digits_max: int = 6
     prompts: int = 256
     test: int = 512
     groups: int = 32
     rollouts: int = 8
-    tokens_max: int = 56
-    updates: int = 40
+    tokens_max: int = 35
+    updates: int = 60
     look_every: int = 10
-    rate: float = 3e-4
+    rate: float = 4e-4
+    slips: float = 0.3
     target: float = 0.3
+    first_rate: float = 2e-3
     shape: Shape = field(default_factory=Shape)
 
     @property
@@ -80,7 +85,15 @@ def first_weights(sizes: Sizes, file: Path, seed: int = 0, tell: Any = print) ->
     model = Model(sizes.shape)
     test = sizes.problems()[1]
     share = pretrain(
-        model, sizes.digits_max, sizes.target, test, seed, sizes.tokens_max, tell=tell
+        model,
+        sizes.digits_max,
+        sizes.target,
+        test,
+        seed,
+        sizes.tokens_max,
+        sizes.slips,
+        sizes.first_rate,
+        tell=tell,
     )
     torch.save(model.state_dict(), file)
     return share
@@ -92,6 +105,7 @@ class Run:
     Attributes:
         machine, generator, learner: What is driven.
         train, test: Problems.
+        spoilt: Which of the problems to train on nothing solves.
         inbox: Events not yet handled.
         due: A batch that the learner is to train on.
         version: Of the weights that the generator has.
@@ -106,6 +120,8 @@ class Run:
         prompts = [
             Prompt(at, str(one.digits), len(one.prompt)) for at, one in enumerate(self.train)
         ]
+        chance = random.Random(2)
+        self.spoilt = [chance.random() < arm.spoilt for _ in self.train]
         made = make(arm, prompts, seed, sizes.plan)
         self.machine = RolloutMachine(made.plan, prompts, made.policies, arm.rules)
         model = Model(sizes.shape)
@@ -174,6 +190,7 @@ class Run:
         elif isinstance(action, End) and action.status in st.SCORED:
             rollout = run.rollouts[action.rid]
             value = self.train[rollout.prompt_id].reward(rollout.token_ids())
+            value *= not self.spoilt[rollout.prompt_id]
             self.inbox.append(Rewarded(now, rollout.rid, value))
         elif isinstance(action, Train):
             self.due = action

@@ -1,6 +1,6 @@
 """Bar: the variance of what is estimated is within 1.05 of oracle Neyman, at equal spend.
 
-Run: python -m benchmarks.rollout_bars.allocation [--seeds 10] [--worlds base,jumps]
+Run: python -m benchmarks.rollout_bars.allocation [--seeds 16] [--first 1000]
 
 Prompts are drawn at random. What is estimated is each prompt's success probability, and what is
 compared is the sum of p (1 - p) / n. Two oracles know p: one keeps the same floor and whole
@@ -20,6 +20,7 @@ from random import Random
 from typing import Any, Final, NamedTuple
 
 from benchmarks.rollout_bars.paired import interval
+from benchmarks.rollout_bars.rows import Options, Row, of
 from benchmarks.rollout_bars.selection import WORLDS
 from benchmarks.rollout_bars.toy import ENDED, ToyView, Truth, World
 from sojourn.policies.allocate import (
@@ -64,6 +65,10 @@ POLICIES: Final[Mapping[str, tuple[Any, str, dict[str, Any], BeliefRules]]] = {
     "tracked, probes 2": (tracked_neyman, "TrackedNeyman", {"probes": 2}, REMEMBER),
     "tracked, probes 4": (tracked_neyman, "TrackedNeyman", {"probes": 4}, REMEMBER),
 }
+OURS: Final = ("tracked_neyman", "tracked, probes 2")
+RATIO_MAX: Final = 1.05
+WARM: Final = 100
+"""Steps that are not counted."""
 SHORT: Final = ("fixed", "gdro exact, keep .5", "tracked_neyman", "tracked, probes 2")
 
 
@@ -194,38 +199,62 @@ def _add(
     )
 
 
-def show(title: str, world: World, seeds: range, names: list[str], jobs: int, first: int) -> None:
-    print(f"\n{title}, steps {first} to {world.steps}")
-    print(
-        f"{'allocator':22} variance / oracle's     / continuous  squared error  spend  floor  bias"
-    )
+def compare(title: str, options: Options, names: Sequence[str]) -> list[Row]:
+    """Return the rows of a world: variance against both oracles, spend, bias and the floor."""
+    found: list[Row] = []
     for name in names:
-        with ProcessPoolExecutor(jobs) as pool:
-            runs = list(pool.map(one_run, repeat(world), repeat(name), seeds, repeat(first)))
+        with ProcessPoolExecutor(options.jobs) as pool:
+            runs = list(
+                pool.map(one_run, repeat(WORLDS[title]), repeat(name), options.range, repeat(WARM))
+            )
+        where = f"{name}; {title}"
         ratio = interval([one.variance / one.bounded for one in runs])
-        free = interval([one.variance / one.free for one in runs])
-        error = interval([one.error / one.bounded for one in runs])
-        spend = interval([one.spent / one.budget for one in runs])
-        bias = interval([one.bias / one.groups for one in runs])
-        print(
-            f"{name:22} {ratio.text()}  {free.mean:.3f}         {error.mean:.3f}          "
-            f"{spend.mean:.3f}  {min(one.least for one in runs):g}      {bias.text(4)}"
-        )
+        spend = interval([100.0 * (one.spent / one.budget - 1.0) for one in runs])
+        least = interval([one.least for one in runs])
+        least_of_all = min(one.least for one in runs)
+        close = _bar(name, f"≤ {RATIO_MAX}", ratio.high <= RATIO_MAX)
+        even = _bar(name, "± 1", max(abs(spend.low), abs(spend.high)) <= 1.0)
+        kept = _bar(name, f"≥ {FLOOR}", least_of_all >= FLOOR)
+        made = [of(ratio, "variance over the oracle's", where, options, *close)]
+        if name in SHORT:
+            free = interval([one.variance / one.free for one in runs])
+            error = interval([one.error / one.bounded for one in runs])
+            bias = interval([one.bias / one.groups for one in runs])
+            made += [
+                of(free, "variance over the continuous optimum", where, options),
+                of(error, "squared error over the oracle's variance", where, options),
+                of(bias, "bias of the group mean", where, options, digits=4),
+                of(spend, "spend beyond the budget, %", where, options, *even, 2),
+                of(least, "fewest rollouts where all failed twice", where, options, *kept, 1),
+            ]
+        found += made
+        for one in made:
+            options.say(f"{one.setting}: {one.what} {one.value()}")
+    return found
+
+
+def _bar(name: str, bar: str, met: bool) -> tuple[str, bool | None]:
+    """Return a bar and whether it is met, of what is judged; nothing of what is not."""
+    return (bar, met) if name in OURS else ("", None)
+
+
+def rows(options: Options) -> list[Row]:
+    """Return all allocators in the base world on fewer seeds, and the main ones in four."""
+    few = options._replace(seeds=max(options.seeds // 4, 2))
+    found = compare("base", options, SHORT)
+    found += compare("base", few, [one for one in POLICIES if one not in SHORT])
+    for title in ("hard data", "jumps", "fast"):
+        found += compare(title, options._replace(seeds=max(options.seeds // 2, 2)), SHORT)
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--first", type=int, default=0, help="first seed")
+    parser.add_argument("--seeds", type=int, default=16)
+    parser.add_argument("--first", type=int, default=1000)
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--warm", type=int, default=100, help="steps that are not counted")
-    parser.add_argument("--worlds", default="base")
     given = parser.parse_args()
-    seeds = range(given.first, given.first + given.seeds)
-    names = list(WORLDS) if given.worlds == "all" else given.worlds.split(",")
-    for name in names:
-        chosen = list(POLICIES if name == "base" else SHORT)
-        show(name, WORLDS[name], seeds, chosen, given.jobs, given.warm)
+    rows(Options(given.seeds, given.first, given.jobs))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """Bar: pruning by score beats random pruning and smaller groups at equal tokens, or is off.
 
-Run: python -m benchmarks.rollout_bars.pruning [--seeds 8] [--batches 40]
+Run: python -m benchmarks.rollout_bars.pruning [--seeds 8] [--first 1000]
 
 Prompts have a success probability; a failure is longer than a success; a report at the checkpoint
 has a score that ranks a success above a failure with the stated AUC. What counts is the share of
 groups that come out mixed, once the gate has had time to open, against the tokens generated. Random
-pruning (2 to 7 of 8 kept) and smaller groups (2 to 8) give a curve each, read off at the tokens
+pruning (3 to 6 of 8 kept) and smaller groups (4 to 8) give a curve each, read off at the tokens
 that pruning by score took: between two of its points one can always mix.
 """
 
@@ -19,10 +19,11 @@ from itertools import pairwise
 from math import exp, log, sqrt
 from random import Random
 from statistics import NormalDist, fmean
-from typing import Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 from benchmarks.rollout_bars.listing import Fate, Listing, Shape
-from benchmarks.rollout_bars.paired import gain, interval
+from benchmarks.rollout_bars.paired import Interval, gain, interval
+from benchmarks.rollout_bars.rows import Options, Row, of
 from sojourn.policies.control.arrol_inspired import ArrolInspired, Config
 from sojourn.recipes.rollouts import rollout_recipe
 from sojourn.rollout import states as st
@@ -31,15 +32,23 @@ from sojourn.rollout.events import Finished, Heard, Progress
 from sojourn.rollout.machine import RolloutMachine
 from sojourn.rollout.memory import Memoryless, Passive
 from sojourn.rollout.model import Prompt, Rollout
+from sojourn.rollout.needs import RolloutNeed
 from sojourn.rollout.plan import Plan
-from sojourn.rollout.slots import Setting, Stretch
+from sojourn.rollout.slots import Control, Setting, Stretch
 from sojourn.rollout.streams import Stream
 from sojourn.rollout.views import RolloutView, View
 
 SIZE: Final = 8
 GROUPS: Final = 32
 CHECK: Final = 512
-AUCS: Final = (0.5, 0.6, 0.7, 0.8, 0.9)
+AUCS: Final = (0.5, 0.6, 0.7, 0.75, 0.8, 0.9)
+RUN: Final = (40, 15)
+"""Batches, and those at the start that are not counted: the gate has yet to open."""
+TURN: Final = 20
+PAYS: Final = (0.8, 0.9)
+"""AUCs at which pruning has to pay; .5 is where it has to be off."""
+SAVED_MIN: Final = 30.0
+PRUNED_MAX: Final = 0.02
 
 
 @dataclass(frozen=True)
@@ -77,7 +86,7 @@ class World:
 class RandomPruned(Memoryless, Passive):
     """Prunes at the same moment as the policy under test, whom chance will."""
 
-    needs = frozenset()
+    needs: ClassVar[frozenset[RolloutNeed]] = frozenset()
 
     def __init__(self, keep: int, setting: Setting) -> None:
         self.keep, self.stream = keep, setting.stream
@@ -126,7 +135,9 @@ def simulate(world: World, seed: int, batches: int, warm: int, kind: str, number
     policies = rollout_recipe({"name": kind}, "bar").build(plan, prompts, seed)
     setting = Setting(plan, prompts, Stream(seed, "bar"))
     scored = ArrolInspired(Config(check_tokens=CHECK), setting)
-    extra = {"score": (scored,), "chance": (RandomPruned(number, setting),), "size": ()}[kind]
+    extra: tuple[Control, ...] = ()
+    if kind != "size":
+        extra = (scored if kind == "score" else RandomPruned(number, setting),)
     policies = policies._replace(controls=(*policies.controls, *extra))
     machine = RolloutMachine(plan, prompts, policies)
 
@@ -166,67 +177,91 @@ def _job(job: tuple[World, int, int, int, str, int]) -> Result:
     return simulate(*job)
 
 
+def sweep(options: Options) -> tuple[list[list[Result]], list[list[Result]]]:
+    """Return two curves for each seed, of random pruning and of smaller groups.
+
+    Neither looks at scores, so every AUC is held against the same ones.
+    """
+
+    def curves(kind: str, numbers: Sequence[int]) -> list[list[Result]]:
+        jobs = [(World(), seed, *RUN, kind, number) for seed in options.range for number in numbers]
+        with ProcessPoolExecutor(options.jobs) as pool:
+            found = list(pool.map(_job, jobs))
+        return [found[at * len(numbers) : (at + 1) * len(numbers)] for at in range(options.seeds)]
+
+    sizes = curves("size", (4, 5, 6, 7, SIZE))
+    options.say("smaller groups are done")
+    chance = curves("chance", (3, 4, 5, 6))
+    options.say("random pruning is done")
+    return [[*one, size[-1]] for one, size in zip(chance, sizes, strict=True)], sizes
+
+
+def rows(options: Options) -> list[Row]:
+    """Return what pruning gives at each AUC, and whether it stops where scores say nothing."""
+    chance, sizes = sweep(options)
+    found: list[Row] = []
+    with ProcessPoolExecutor(options.jobs) as pool:
+        for auc in AUCS:
+            jobs = [(World(auc=auc), seed, *RUN, "score", 0) for seed in options.range]
+            found += _at(auc, list(pool.map(_job, jobs)), chance, sizes, options)
+        jobs = [(World(auc=0.8, turns_at=TURN), seed, *RUN, "score", 0) for seed in options.range]
+        turned = list(pool.map(_job, jobs))
+    for first, last, met_below in ((TURN - 10, TURN, None), (TURN + 5, RUN[0], PRUNED_MAX)):
+        share = interval([fmean(one.by_batch[first:last]) for one in turned])
+        where = f"AUC .8, and .5 from batch {TURN} on; batches {first} to {last - 1}"
+        options.say(f"{where}: pruned {share.text()}")
+        bar = "" if met_below is None else f"≤ {met_below}"
+        met = None if met_below is None else share.high <= met_below
+        found.append(of(share, "share of rollouts pruned", where, options, bar, met))
+    return found
+
+
+def _at(
+    auc: float,
+    ours: Sequence[Result],
+    chance: Sequence[Sequence[Result]],
+    sizes: Sequence[Sequence[Result]],
+    options: Options,
+) -> list[Row]:
+    """Return the rows of one AUC: gains at equal tokens, tokens saved, what is pruned."""
+    where, mixed = f"AUC {auc}", [one.mixed for one in ours]
+    pairs = list(zip(ours, [one[-1] for one in sizes], strict=True))
+    saved = interval([100 * (1 - one.tokens / whole.tokens) for one, whole in pairs])
+    pruned = interval([one.pruned for one in ours])
+    barred = auc in PAYS
+    rows = [
+        of(pruned, "share of rollouts pruned", where, options, *_off(auc, pruned)),
+        of(saved, "tokens saved, %", where, options, *_least(barred, saved, SAVED_MIN), 1),
+        of(interval(mixed), "share of groups that are mixed", where, options),
+    ]
+    for label, curves in (("random pruning", chance), ("smaller groups", sizes)):
+        theirs = [read_off(curve, one.tokens) for curve, one in zip(curves, ours, strict=True)]
+        over = gain(mixed, theirs)
+        what = f"mixed groups above {label} at equal tokens"
+        bar, met = ("> 0", over.low > 0.0) if barred else ("", None)
+        rows.append(of(over, what, where, options, bar, met))
+    length = interval([one.length / whole.length for one, whole in pairs])
+    rows.append(of(length, "trained length over that of whole groups", where, options))
+    for one in rows:
+        options.say(f"{one.setting}: {one.what} {one.value()}")
+    return rows
+
+
+def _off(auc: float, pruned: Interval) -> tuple[str, bool | None]:
+    return (f"≤ {PRUNED_MAX}", pruned.high <= PRUNED_MAX) if auc == 0.5 else ("", None)
+
+
+def _least(barred: bool, found: Interval, least: float) -> tuple[str, bool | None]:
+    return (f"≥ {least:g}", found.low >= least) if barred else ("", None)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=8)
-    parser.add_argument("--batches", type=int, default=40)
-    parser.add_argument("--warm", type=int, default=15)
-    parser.add_argument("--workers", type=int, default=1)
-    args = parser.parse_args()
-    run = args.batches, args.warm
-    seeds = range(args.seeds)
-    with ProcessPoolExecutor(args.workers) as pool:
-        world = World()  # whom chance prunes does not depend on scores
-
-        def curves(kind: str, numbers: Sequence[int]) -> list[list[Result]]:
-            jobs = [(world, seed, *run, kind, number) for seed in seeds for number in numbers]
-            found = list(pool.map(_job, jobs))
-            return [found[at * len(numbers) : (at + 1) * len(numbers)] for at in seeds]
-
-        chance = curves("chance", (2, 3, 4, 5, 6, 7))
-        sizes = curves("size", (2, 3, 4, 5, 6, 7, 8))
-        whole = [one[-1] for one in sizes]
-        chance = [[*one, all_] for one, all_ in zip(chance, whole, strict=True)]
-        print(f"whole groups: mixed {interval([one.mixed for one in whole]).text()}")
-        for auc in AUCS:
-            jobs = [(World(auc=auc), seed, *run, "score", 0) for seed in seeds]
-            show(f"AUC {auc}", list(pool.map(_job, jobs)), whole, chance, sizes)
-        turn = args.batches // 2
-        jobs = [(World(auc=0.8, turns_at=turn), seed, *run, "score", 0) for seed in seeds]
-        turned = list(pool.map(_job, jobs))
-        print(f"AUC .8, and .5 from batch {turn} on; share pruned by batch, mean over seeds:")
-        shares = [fmean(one.by_batch[at] for one in turned) for at in range(args.batches)]
-        print("  " + " ".join(f"{share:.2f}" for share in shares))
-
-
-def show(
-    name: str,
-    ours: Sequence[Result],
-    whole: Sequence[Result],
-    chance: Sequence[Sequence[Result]],
-    sizes: Sequence[Sequence[Result]],
-) -> None:
-    """Print savings, mixed share, and the gains over both curves at equal tokens."""
-    pairs = list(zip(ours, whole, strict=True))
-    saved = interval([100 * (1 - one.tokens / all_.tokens) for one, all_ in pairs])
-    mixed = [one.mixed for one in ours]
-    over = {
-        label: gain(
-            mixed,
-            [read_off(curve, one.tokens) for curve, one in zip(curves, ours, strict=True)],
-        )
-        for label, curves in (("chance", chance), ("smaller groups", sizes))
-    }
-    open_ = fmean(one.gate["open"] for one in ours)
-    print(
-        f"{name}: tokens saved {saved.text(1)} %, mixed {interval(mixed).text()},"
-        f" over chance {over['chance'].text()}, over smaller groups"
-        f" {over['smaller groups'].text()}; pruned {fmean(one.pruned for one in ours):.2f},"
-        f" gate open at the end {open_:.2f}, error {fmean(one.gate['error'] for one in ours):.3f},"
-        f" concordance {fmean(one.gate['concordance'] for one in ours):.3f};"
-        f" trained length {fmean(a.length / b.length for a, b in pairs):.2f} of whole",
-        flush=True,
-    )
+    parser.add_argument("--first", type=int, default=1000)
+    parser.add_argument("--jobs", type=int, default=1)
+    given = parser.parse_args()
+    rows(Options(given.seeds, given.first, given.jobs))
 
 
 if __name__ == "__main__":

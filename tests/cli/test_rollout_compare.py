@@ -116,9 +116,17 @@ BAD = [
     ("[plan]\nbatch_groups = 0", "plan.batch_groups is 0; it must be at least 1"),
     ("[plan]\ntokens_max = 100000000", "an engine holds"),
     ("[plan]\nbatch_groups = 64\n[prompts]\ncount = 10", "there are only 10 prompts"),
+    ("[plan]\nseed = 3", "unknown key plan.seed in bad.toml: name 'seed': did you mean 'seeds'?"),
+    ("[plan]\nrollouts_per_group = 1000000000", "is 32000000000; it must be at most 1000000"),
+    (
+        "candidates = [{ plan = { tokens_max = nan } }]",
+        "plan.tokens_max is nan; it must be a",
+    ),
+    ("candidates = [{ plan = { seed = 1 } }]", "key in the plan of candidate 'sync'"),
+    ('[prompts]\nfile = "nope.csv"', "bad.toml: prompts.file: nope.csv: no such file"),
     ("[prompts]\ndomains = { a = 0.0 }", "each share above 0"),
     ("[prompts]\ndomains = 3", "prompts.domains is 3; it must be a table of shares"),
-    ("[truth]\nlogit_sd = nan", "truth.logit_sd is nan"),
+    ("[truth]\nlogit_sd = nan", "truth.logit_sd is nan; it must be a finite number"),
     ("[truth]\nfeature_auc = 0.2", "truth.feature_auc is 0.2; it must be from 0.5"),
     ('[lengths]\nfile = "nope.parquet"', "nope.parquet: no such file"),
     ('[lengths]\nfile = "sample"\nsigma_log = 1.0', "has no effect beside lengths.file"),
@@ -132,6 +140,8 @@ BAD = [
     ("[trainer]\nupdate_seconds = -1.0", "trainer.update_seconds is -1"),
     ("[tools]\nturns_mean = 0.0", "tools.turns_mean is 0; it must be from 1"),
     ("[[losses]]\nengine = 1", "losses lacks at_seconds; give it"),
+    ("[engines]\nkv_cache_tokens = 3", "kv_cache_tokens is 3; it must be at least block_size"),
+    ("[[losses]]\nat_seconds = 1.0\nengine = 2", "losses.engine is 2, but engines.count is 1"),
     ("[[losses]]\nat_seconds = -3.0", "losses.at_seconds is -3"),
 ]
 
@@ -165,3 +175,20 @@ def test_wrong_words_are_one_sentence(folder, capsys, words, sentence):
     assert done.code == 2
     assert sentence in done.err
     assert done.err.count("\n") == 1
+
+
+def test_recorded_rollouts_take_the_place_of_laws(folder, capsys):
+    rows = [f"{at % 20},{at % 3 % 2},{min(10 + 7 * at % 60, 50)}" for at in range(80)]
+    (folder / "own.csv").write_text("\n".join(["uid,score,tokens", *rows]) + "\n")
+    columns = '{ prompt = "uid", reward = "score", response_tokens = "tokens" }'
+    own = f'file = "own.csv"\ncolumns = {columns}'
+    text = SMALL.replace("count = 50", own).replace("[lengths]\nmedian_tokens = 40.0\n", "")
+    (folder / "own.toml").write_text(text)
+    done = run(capsys, "rollout", "compare", "own.toml", "--jobs", 1, "--json", "out.json")
+    assert done.code == 0, done.err
+    assert "prompts as measured: 20 with 80 rollouts, " in done.out
+    assert "of the measured lengths are 50, the longest" in done.err
+    settings = json.loads((folder / "out.json").read_text())["settings"]
+    assert settings["prompts"]["measured"]["rollouts"] == 80
+    assert settings["lengths"]["recorded"] == 80
+    assert "median_tokens" not in settings["lengths"]

@@ -60,7 +60,20 @@ def restored(machine, made):
     other.load_state_dict(state)
     assert json.loads(json.dumps(other.state_dict())) == state
     check(other.run)
+    assert_alike(machine.run, other.run)
     return other
+
+
+def assert_alike(run, other):
+    """Everything of a run was restored, whether or not the coming events happen to ask for it."""
+    never_change = {"plan", "prompts", "policies"}
+    services = {"beliefs", "ledger", "tokens"}
+    for name in vars(run).keys() - never_change - services:
+        assert getattr(other, name) == getattr(run, name), name
+    for name in services:
+        assert getattr(other, name).state_dict() == getattr(run, name).state_dict(), name
+    for name in ("groups", "open_groups", "usable_groups", "rollouts", "engines", "cohorts"):
+        assert list(getattr(other, name)) == list(getattr(run, name)), f"order of {name}"
 
 
 class Host:

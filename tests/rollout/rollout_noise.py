@@ -47,6 +47,8 @@ class NoiseControl(Remembers, Passive):
             proposals.append(self.proposal(view))
         if isinstance(event, Finished) and self.stream.uniform() < self.share:
             proposals.append(Extend(event.rid, tokens=self.stream.below(5), turns=1))
+        if isinstance(event, Finished) and self.stream.uniform() < self.share:
+            proposals.append(Resume(event.rid))
         if isinstance(event, Tick) and self.stream.uniform() < 0.5:
             proposals += [Resume(one.rid) for one in view.in_status("parked")]
         return [one for one in proposals if one is not None]

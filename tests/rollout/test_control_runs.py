@@ -41,6 +41,10 @@ CANDIDATES = {
         "control": [SYNC, {"policy": "divided", "chunk_tokens": 5}],
         "dispatch": {"policy": "seer_inspired", "seats": 3},
     },
+    "aside": {
+        "control": [APRIL, {"policy": "stand_aside", "limit_share": 0.2, "common_share_max": 1.0}],
+        "dispatch": {"policy": "seer_inspired", "seats": 2},
+    },
     "kv": {"control": [SYNC], "dispatch": {"policy": "kv_balanced", "fill_most": 0.5}},
     "rollpacker": {
         "control": [APRIL],

@@ -75,6 +75,18 @@ def test_a_group_whose_probe_is_still_running_rises():
     assert ranked(policy, view)[:2] == [16, 17]
 
 
+def test_a_group_of_which_one_stands_aside_rises():
+    view, policy = StubView(), seer()
+    for uid in range(2):
+        view.add(uid, 3, "pending")
+    for prompt in range(20, 30):
+        for _ in range(3):
+            view.beliefs.lengths.observe(prompt, 400 * (prompt - 19))
+    assert ranked(policy, view) == [0, 3, 1, 2, 4, 5]
+    view.rollouts[3].status, view.rollouts[3].sampled = "parked", 8000
+    assert ranked(policy, view) == [0, 4, 5, 1, 2]
+
+
 def test_siblings_that_share_nothing_teach_nothing():
     belief = LengthBelief(7.0, 1.0, 0.0, within_log=1.0)
     assert with_running(belief, [5000.0, 9000.0]) == belief

@@ -135,7 +135,8 @@ def test_a_restored_machine_goes_on_with_the_same_actions(plan, knob, noise, tog
 
 
 def test_killed_and_restored_at_every_event_of_a_run():
-    plan = Plan(batch_groups=2, rollouts_per_group=3, staleness_versions=2, tokens_max=30)
+    # More rollouts for a group than allocation takes on average: some of the budget stays over.
+    plan = Plan(batch_groups=2, rollouts_per_group=6, staleness_versions=2, tokens_max=30)
     knob = Knobs(
         loss=0.1, unasked=0.1, turns=0.3, late=0.5, rolling=True, batches=3, token_ids=True
     )
@@ -146,6 +147,7 @@ def test_killed_and_restored_at_every_event_of_a_run():
     host = Host(made(), 5, knob, relay=made).run()
     finish(host)
     assert len(host.log) > 100
+    assert host.machine.run.budget > 0
 
 
 def test_the_same_seed_gives_the_same_run():

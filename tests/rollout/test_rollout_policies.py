@@ -150,10 +150,22 @@ def test_least_in_flight_sticks_and_balances():
 
 def test_april_opens_up_to_its_ratio_while_a_batch_is_wanted():
     policy = april.April(april.Config(ratio=1.5), setting())
-    view = SimpleNamespace(wanted=True, need=5, usable=1, open_groups={1: None, 2: None})
+    view = SimpleNamespace(wanted=True, need=5, usable=1, open_groups={1: None, 2: None}, step=2)
     assert policy.appetite(view) == 8 - 3
     view.wanted = False
     assert policy.appetite(view) == 0
+
+
+@given(some.integers(1, 64), some.integers(0, 300))
+def test_april_keeps_to_its_ratio_over_steps_and_never_opens_too_few(need, percent):
+    policy = april.April(april.Config(ratio=1.0 + percent / 100.0), setting())
+    view = SimpleNamespace(wanted=True, need=need, usable=0, open_groups={})
+    opened = []
+    for view.step in range(1, 101):
+        opened.append(policy.appetite(view))
+    assert sum(opened) == need * (100 + percent)
+    assert min(opened) >= need
+    assert max(opened) - min(opened) <= 1
 
 
 @given(some.lists(some.integers(0, 20), min_size=1, max_size=9), some.integers(0, 60))

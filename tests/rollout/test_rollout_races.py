@@ -1,86 +1,16 @@
-"""Words that cross each other: abort, finish, resume, engine loss, tools, limits."""
-
-# ruff: noqa: ARG002 - a method has all arguments of its slot
+"""Words that cross each other: abort, finish, resume, engine loss, rewards."""
 
 import pytest
-from rollout_checks import check
+from rollout_bench import Bench, kinds
 
 from sojourn.policies.allocate import fixed
-from sojourn.recipes.rollouts import rollout_recipe
 from sojourn.rollout import actions as ac
 from sojourn.rollout import events as ev
 from sojourn.rollout import states as st
 from sojourn.rollout.machine import RolloutMachine
-from sojourn.rollout.memory import Memoryless, Passive
-from sojourn.rollout.model import Piece, Prompt
+from sojourn.rollout.model import Piece
 from sojourn.rollout.plan import Plan
-from sojourn.rollout.slots import Setting, Stretch
-
-
-class Script(Memoryless, Passive):
-    """Proposes what a test puts into it, at the next event."""
-
-    needs = frozenset()
-
-    def __init__(self):
-        self.next, self.tokens, self.report_at, self.eager = [], 10**6, (), False
-
-    def appetite(self, view):
-        if self.eager:
-            return 10**6
-        return view.need - view.usable - len(view.open_groups) if view.wanted else 0
-
-    def stretch(self, rollout, view):
-        return Stretch(self.tokens, self.report_at)
-
-    def on_event(self, event, view):
-        said, self.next = self.next, []
-        return said
-
-
-class Bench:
-    """One group of some rollouts on one engine, all sent."""
-
-    def __init__(self, rollouts=1, engines=1, **plan):
-        plan = {"batch_groups": 1, "staleness_versions": 3, **plan}
-        self.plan = Plan(rollouts_per_group=rollouts, **plan)
-        prompts = tuple(Prompt(at, tokens=10) for at in range(4))
-        self.script = Script()
-        policies = (
-            rollout_recipe({}, "a test")
-            .build(self.plan, prompts, 0)
-            ._replace(controls=(self.script,))
-        )
-        self.machine = RolloutMachine(self.plan, prompts, policies)
-        self.run = self.machine.run
-        self.now = 0
-        for engine in range(engines):
-            self.tell(ev.EngineUp, engine)
-        self.first = self.tell(ev.BatchWanted)
-
-    def tell(self, kind, *values, want=()):
-        self.now += 1
-        self.script.next += want
-        done = self.machine.handle(kind(self.now, *values))
-        check(self.run)
-        return done
-
-    def want(self, *proposals):
-        return self.tell(ev.Tick, want=proposals)
-
-    def output(self, kind, tokens, *more, rid=0, version=0, attempt=None, want=()):
-        rollout = self.run.rollout(rid)
-        start = rollout.length if rollout else 0
-        attempt = attempt or (rollout.attempt if rollout else 1)
-        pieces = (Piece(tokens, version),) if tokens else ()
-        return self.tell(kind, rid, attempt, start, pieces, *more, want=want)
-
-    def status(self, rid=0):
-        return self.run.rollouts[rid].status
-
-
-def kinds(actions):
-    return [type(one).__name__ for one in actions]
+from sojourn.rollout.slots import Setting
 
 
 def test_a_rollout_from_submission_to_training():
@@ -230,101 +160,6 @@ def test_output_is_told_once_and_whole():
         bench.output(ev.Progress, 4)
         with pytest.raises(AssertionError, match="output from"):
             bench.tell(ev.Progress, 0, 1, start, (Piece(1, 0),))
-
-
-def test_the_limit_of_tokens_and_its_extension():
-    bench = Bench(tokens_max=10)
-    assert bench.first[0].max_new == 10
-    (again,) = bench.output(ev.Finished, 10, "length", want=[ac.Extend(0, tokens=5)])
-    assert (again.max_new, again.prefix_tokens) == (5, 10)
-    assert kinds(bench.output(ev.Finished, 5, "length")) == ["End"]
-    assert bench.status() == st.TRUNCATED
-    assert bench.run.rollouts[0].decisions[0].kind == "extend"
-
-
-def test_an_engine_that_stops_short_truncates():
-    bench = Bench(tokens_max=10)
-    bench.output(ev.Finished, 7, "length")
-    assert bench.run.rollouts[0].end_reason == "limit of the engine"
-
-
-def test_a_stretch_that_ends_parks_until_it_is_resumed():
-    bench = Bench(tokens_max=10)
-    bench.script.tokens = 4
-    bench.output(ev.Aborted, 0)
-    assert bench.run.rollouts[0].goal == 4
-    assert bench.output(ev.Finished, 4, "length") == []
-    assert bench.status() == st.PARKED
-    assert bench.run.tokens.carried == 4
-    (again,) = bench.want(ac.Resume(0))
-    assert (again.prefix_tokens, again.max_new) == (4, 4)
-
-
-def test_reports_are_asked_for_within_the_stretch():
-    bench = Bench(tokens_max=10)
-    bench.script.report_at = (0, 3, 9, 10, 20)
-    (again,) = bench.output(ev.Aborted, 1)
-    assert again.report_at == (3, 9)
-
-
-def test_parking_beats_going_on_after_an_extension():
-    bench = Bench(tokens_max=10)
-    want = [ac.Extend(0, tokens=5), ac.Abort(0, keep=True)]
-    assert bench.output(ev.Finished, 10, "length", want=want) == []
-    assert bench.status() == st.PARKED
-    assert kinds(bench.want(ac.Resume(0))) == ["Submit"]
-
-
-def test_an_abort_that_lands_on_the_limit_truncates():
-    bench = Bench(tokens_max=10)
-    bench.want(ac.Abort(0, keep=True))
-    bench.output(ev.Aborted, 10)
-    assert bench.status() == st.TRUNCATED
-
-
-def test_turns_and_their_tools():
-    bench = Bench(turns_max=3)
-    assert bench.output(ev.TurnEnd, 5) == []
-    assert bench.status() == st.ACTING
-    (again,) = bench.tell(ev.ToolReturn, 0, 7)
-    assert (again.prefix_tokens, again.max_new) == (12, 16384 - 5)
-    assert bench.tell(ev.ToolReturn, 0, 7) == [], "told twice"
-    bench.output(ev.TurnEnd, 1)
-    bench.tell(ev.ToolReturn, 0, 2)
-    assert kinds(bench.output(ev.TurnEnd, 1)) == ["End"]
-    assert bench.run.rollouts[0].end_reason == "limit of turns"
-    bench.tell(ev.ToolReturn, 0, 2)
-    assert bench.run.rollouts[0].length == 5 + 7 + 1 + 2 + 1
-    assert bench.run.tokens.generated == 7
-    assert bench.run.stale_events == 2
-
-
-def test_turns_are_extended_where_the_limit_is_met():
-    bench = Bench(turns_max=1)
-    assert bench.output(ev.TurnEnd, 5, want=[ac.Extend(0, turns=1)]) == []
-    assert bench.status() == st.ACTING
-
-
-def test_parking_while_the_tool_runs():
-    bench = Bench()
-    bench.output(ev.TurnEnd, 5)
-    bench.want(ac.Abort(0, keep=True))
-    assert bench.status() == st.PARKED
-    bench.want(ac.Resume(0))
-    assert bench.status() == st.ACTING, "its tool has not answered"
-    bench.want(ac.Abort(0, keep=True))
-    assert bench.tell(ev.ToolReturn, 0, 3) == []
-    assert bench.status() == st.PARKED
-    (again,) = bench.want(ac.Resume(0))
-    assert again.prefix_tokens == 8
-
-
-def test_an_environment_ends_or_fails():
-    for done, failed, status in ((True, False, st.FINISHED), (False, True, st.FAILED)):
-        bench = Bench(rollouts=2)
-        bench.output(ev.TurnEnd, 5)
-        bench.tell(ev.ToolReturn, 0, 0, (), done, failed)
-        assert bench.status() == status
 
 
 def test_closing_keeps_what_has_ended():

@@ -5,8 +5,18 @@ from dataclasses import replace
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sim_worlds import LIMITS, PLAN, WHOLE, engines, recipe, same_in_jumps_and_in_steps, world
+from sim_worlds import (
+    LIMITS,
+    PLAN,
+    WHOLE,
+    engines,
+    recipe,
+    same_in_jumps_and_in_steps,
+    simulate,
+    world,
+)
 
+from sojourn.errors import UserError
 from sojourn.policies.tables import ROLLOUT_SLOTS, SLOTS
 from sojourn.recipes.rollouts import PRESETS
 from sojourn.sim.rollout.lengths import LengthPlan
@@ -106,8 +116,19 @@ def test_random_worlds_jump_as_they_step_and_lose_no_token(
     where, preset, dispatch, staleness, seed
 ):
     which = recipe(preset, dispatch=dispatch, plan={"staleness_versions": staleness})
-    record = same_in_jumps_and_in_steps(where, which, seed)
+    try:
+        record = same_in_jumps_and_in_steps(where, which, seed)
+    except UserError:
+        with pytest.raises(UserError, match="'dapo' has given up"):
+            simulate(where, which, seed, max_horizon=1)
+        return
     tokens = record["tokens"]
     held = sum(tokens[name] for name in ("in_flight", "carried", "trained", "discarded"))
     assert tokens["generated"] == held
     assert record["engine_tokens"] == tokens["generated"] + record["untold_tokens"]
+
+
+def test_a_filter_that_keeps_nothing_is_said_and_not_waited_for():
+    where = world(truth=TruthPlan(logit_mean=-20.0, logit_sd=0.0, drift_logits=0.0))
+    with pytest.raises(UserError, match="'dapo' has given up 1501 groups in step 1 for a batch"):
+        simulate(where, recipe("dapo"))

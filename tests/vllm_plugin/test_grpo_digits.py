@@ -7,6 +7,7 @@ from importlib.util import find_spec
 import pytest
 
 pytestmark = [
+    pytest.mark.xdist_group("digits"),
     pytest.mark.skipif(find_spec("torch") is None, reason="PyTorch is not installed here"),
     pytest.mark.filterwarnings("ignore"),
 ]
@@ -21,14 +22,16 @@ def small():
     return Sizes(
         digits_max=2,
         prompts=48,
-        test=96,
+        test=192,
         groups=8,
         rollouts=8,
         tokens_max=20,
-        updates=10,
-        look_every=5,
+        updates=24,
+        look_every=12,
         rate=1e-3,
-        shape=Shape(width=32, layers=2, heads=2, context=32),
+        slips=0.2,
+        first_rate=4e-3,
+        shape=Shape(width=64, layers=2, heads=4, context=32),
     )
 
 
@@ -57,6 +60,9 @@ def test_solutions_are_right_and_others_are_not():
     assert one.prompt == encode("73+58=")
     assert one.solution == encode("75213821#221.")
     assert one.reward(one.solution) == 1.0
+    assert one.written([0, 9]) == encode("75213811#211.")
+    assert one.reward(one.written([0, 9])) == 0.0
+    assert Problem(3, 4, 2).solution == encode("34700000#70.")
     assert one.reward(encode("#221.")) == 1.0
     for wrong in ("75213821#221", "75213821#222.", "75213821221.", "#122.", ""):
         assert one.reward(encode(wrong)) == 0.0
@@ -108,12 +114,34 @@ def test_sampled_tokens_have_the_probability_that_the_learner_sees(results):
 def test_april_carries_tokens_over_and_needs_fewer_steps(results):
     april, sync = results["april"], results["sync"]
     assert april["tokens"]["stale"] > 0
-    assert april["tokens"]["carried_over"] > 0
     assert april["steps"] < sync["steps"]
 
 
-def test_a_coin_prunes(results):
-    assert results["prune-random"]["tokens"]["discarded"] > 0
+def test_noise_prunes_too(results):
+    pruned = results["prune-random"]
+    assert pruned["metrics"]["controls.1.pruned"] > 0
+    assert pruned["tokens"]["discarded"] > 0
+
+
+def test_nothing_solves_a_spoilt_problem(small, weights):
+    from dataclasses import replace
+
+    from benchmarks.grpo_digits.training import Run
+
+    run = Run("mopps-spoilt", 0, replace(small, updates=3), weights)
+    values = []
+    learn = run._learn
+
+    def watched(batch):
+        results = [group.result for group in batch.groups]
+        values.extend((run.spoilt[one.group.prompt_id], *one.values) for one in results)
+        learn(batch)
+
+    run._learn = watched
+    run.go()
+    assert 0.5 < sum(run.spoilt) / len(run.spoilt) < 0.9
+    assert max(value for spoilt, *rewards in values if spoilt for value in rewards) == 0.0
+    assert max(value for spoilt, *rewards in values if not spoilt for value in rewards) == 1.0
 
 
 def test_the_same_seed_gives_the_same_run(small, weights, results):
@@ -121,8 +149,8 @@ def test_the_same_seed_gives_the_same_run(small, weights, results):
 
     from benchmarks.grpo_digits.training import run
 
-    again = run("april", 0, replace(small, updates=5), weights)
-    first = results["april"]["curve"][:5]
+    again = run("april", 0, replace(small, updates=12), weights)
+    first = results["april"]["curve"][:12]
     assert [one["steps"] for one in again["curve"]] == [one["steps"] for one in first]
     assert [one["reward"] for one in again["curve"]] == [one["reward"] for one in first]
 
@@ -131,7 +159,7 @@ def test_the_page_says_what_lost(small, results):
     from benchmarks.grpo_digits.page import page
 
     planted = {**results, "prune": {**results["prune-random"], "arm": "prune"}}
-    body = page([{**one, "seed": seed} for one in planted.values() for seed in (0, 1)], small, 0.3)
+    body = page([{**one, "seed": seed} for one in planted.values() for seed in (0, 1)], small)
     assert "`prune-random` against `prune`:** **does not lose beyond the noise**" in body
     assert "APRIL against synchronous" in body
     assert all(f"`{name}`" in body for name in planted)

@@ -100,7 +100,7 @@ def policies(
         str | None,
         typer.Option(
             "--slot",
-            help="Only the policies of a slot; route, place and scale are above the replicas.",
+            help="Only those of a slot: inside an engine, of a fleet, or of RL rollouts.",
             autocompletion=completion.slots,
         ),
     ] = None,

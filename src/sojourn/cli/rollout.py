@@ -65,7 +65,7 @@ def compare(
     opt.check_jobs(jobs)
     scenario = _read(file, steps, seeds)
     study = _run(scenario, jobs, quiet)
-    if not _deliver(scenario, study, json, html):
+    if not _deliver(scenario, study, json, html, notes=not quiet):
         raise typer.Exit(INTERRUPTED)
 
 
@@ -126,7 +126,9 @@ def _bar(runs: int, quiet: bool) -> Iterator[Callable[[RunTask], None]]:
         yield lambda _: progress.advance(bar)
 
 
-def _deliver(scenario: Scenario, study: RolloutStudy, json: Path | None, html: Path | None) -> bool:
+def _deliver(
+    scenario: Scenario, study: RolloutStudy, json: Path | None, html: Path | None, notes: bool
+) -> bool:
     """Write the files, print verdict and tables; return whether nothing was interrupted."""
     from sojourn.report.json_report import write_json
     from sojourn.report.rollouts import judge, summarise
@@ -150,6 +152,8 @@ def _deliver(scenario: Scenario, study: RolloutStudy, json: Path | None, html: P
     print_rollouts(rows, verdict, console())
     typer.echo()
     _print_about(scenario, settings)
+    if notes and (note := _note(scenario)):
+        typer.echo(f"note: {note}", err=True)
     if json is not None:
         typer.echo(f"results: {json}")
     if html is not None:
@@ -161,8 +165,18 @@ def _is_baseline(scenario: Scenario, record: Any) -> bool:
     return bool(record.role == "candidate" and record.candidate == scenario.baseline)
 
 
+def _note(scenario: Scenario) -> str:
+    """Return what the user should know of measured prompts; empty if nothing."""
+    from sojourn.sim.rollout.measured import cut_text
+
+    measured = scenario.world.prompts.measured
+    return "" if measured is None else cut_text(measured, scenario.world.plan.tokens_max)
+
+
 def _print_about(scenario: Scenario, settings: Mapping[str, Any]) -> None:
     """Print what was run on what."""
+    from sojourn.sim.rollout.measured import measured_text
+
     engines, plan = settings["engines"], settings["plan"]
     on = engines["gpu"] or f"the step times of {engines['cost']}"
     model = engines["model"] or "a measured model"
@@ -173,3 +187,5 @@ def _print_about(scenario: Scenario, settings: Mapping[str, Any]) -> None:
         f"tokens a rollout; {settings['steps']} steps, the first {settings['warmup_steps']} not "
         f"counted; {len(scenario.seeds)} seeds"
     )
+    if (measured := scenario.world.prompts.measured) is not None:
+        typer.echo(measured_text(measured))

@@ -109,15 +109,19 @@ class RolloutRecipe:
         Raises:
             UserError: For unknown keys and values out of range.
         """
-        kinds = {one.name: str(one.type) for one in fields(Plan)}
+        kinds = {one.name: str(one.type) for one in fields(Plan) if one.name != "seed"}
+        where = f"candidate {self.name!r} in {origin}"
         for key, value in self.plan.items():
-            where = f"plan of candidate {self.name!r} in {origin}"
             if key not in kinds:
-                raise unknown(f"key in the {where}: name", key, kinds)
+                raise unknown(f"key in the plan of {where}: name", key, kinds)
             wanted = {"int": (int,), "float": (int, float)}.get(kinds[key], (str,))
             if isinstance(value, bool) or not isinstance(value, wanted):
-                raise UserError(f"{where}: {key} is {shown(value)}; it must be {kinds[key]}")
-        return replace(plan, **self.plan)
+                what = {"int": "a whole number", "float": "a number"}.get(kinds[key], "a text")
+                raise UserError(f"{where}: plan.{key} is {shown(value)}; it must be {what}")
+        try:
+            return replace(plan, **self.plan)
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from None
 
     def build(self, plan: Plan, prompts: Sequence[Prompt], seed: int) -> Policies:
         """Make the policies of a run, each with a random stream of its own."""

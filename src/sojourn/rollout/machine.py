@@ -159,8 +159,6 @@ class RolloutMachine:
         elif isinstance(event, events.TurnEnd):
             if 0 < rollout.turn_limit <= rollout.turns:
                 self.run.enter(rollout, st.TRUNCATED, "limit of turns")
-        elif rollout.sampled < rollout.goal:
-            self.run.enter(rollout, st.TRUNCATED, "limit of the engine")
         elif not rollout.holds:
             self.run.enter(rollout, st.PENDING)
 
@@ -278,6 +276,8 @@ class RolloutMachine:
         else:
             self.run.enter(rollout, st.PARKED)  # until it is known whether somebody extends it
             rollout.holds = parks
+            if rollout.sampled < rollout.goal:  # an extension would not help, nor would a resume
+                self.run.enter(rollout, st.TRUNCATED, "limit of the engine")
         return True
 
     def _aborted(self, event: events.Aborted) -> bool:

@@ -7,13 +7,14 @@ which is gone.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from inspect import signature
 from typing import Any, Final, NamedTuple
 
 import vllm
 from vllm import envs
+from vllm.distributed.weight_transfer.base import WeightTransferUpdateRequest
 from vllm.engine.arg_utils import AsyncEngineArgs
 from vllm.sampling_params import RequestOutputKind, SamplingParams
 from vllm.v1.engine.async_llm import AsyncLLM
@@ -155,6 +156,11 @@ def parameters(max_new: int, streams: bool, sampling: Sampling) -> SamplingParam
         detokenize=False,
         output_kind=RequestOutputKind.DELTA if streams else RequestOutputKind.FINAL_ONLY,
     )
+
+
+def update_request(chunk: Mapping[str, Any]) -> Any:
+    """Return what `AsyncLLM.update_weights` takes for a chunk of weights."""
+    return WeightTransferUpdateRequest(update_info=dict(chunk))
 
 
 def new_output(completion: Any) -> tuple[list[int], list[float]]:

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
+from sojourn.errors import UserError
 from sojourn.rollout import events
 from sojourn.rollout import states as st
 from sojourn.rollout.actions import Abort, Action, End, Submit, Train
 from sojourn.rollout.events import Event
 from sojourn.rollout.machine import RolloutMachine
 from sojourn.rollout.model import Rollout
+from sojourn.rollout.needs import RolloutNeed
 from sojourn.vllm.rollouts import EngineGone, PauseMode, RolloutEngine, clock
 from sojourn.vllm.sampling import Sampling
 from sojourn.vllm.weights import Weights
+
+WANTING: Final = {
+    RolloutNeed.PRIORITY: "; start it with --scheduling-policy priority",
+    RolloutNeed.TURNS: "; give the loop an environment, `respond`",
+}
+"""What to do about a need that is not met."""
 
 
 class Observation(NamedTuple):
@@ -46,8 +54,10 @@ class RolloutLoop:
         mode, clear_cache: How weights are changed, as `RolloutEngine.update` has it.
         engines: Those that were added, by number; lost ones too.
         inbox: Events not yet handled.
-        batches, trained: Batches to train on, and those that were.
+        batches, trained: Batches to train on in all, and those that were; a machine that stands
+            further on has some behind it.
         version: Of the weights in training.
+        due: A batch that is not trained yet.
     """
 
     def __init__(
@@ -69,31 +79,58 @@ class RolloutLoop:
         self.clear_cache = clear_cache
         self.engines: dict[int, RolloutEngine] = {}
         self.inbox: asyncio.Queue[Event | BaseException] = asyncio.Queue()
-        self.batches = 0
-        self.trained = 0
-        self.version = 0
+        self.batches = self.trained = machine.run.step
+        self.version = machine.run.version
+        self.due: Train | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._trainer: asyncio.Task[None] | None = None
+        self._generated_before = machine.run.tokens.generated
+        self._ahead = max(machine.run.time - clock(), 0)
 
     def add_engine(self, llm: Any, counts: Any, sampling: Sampling | None = None) -> RolloutEngine:
-        """Let the run have another engine; `start` it then, or `run` does."""
+        """Let the run have another engine; `start` it then, or `run` does.
+
+        Raises:
+            UserError: If it lacks what a policy needs, or its output could not be accounted for.
+        """
         index = len(self.engines)
         engine = RolloutEngine(llm, counts, self.inbox.put_nowait, index, sampling)
+        self._check_needs(engine.offers)
         self.engines[index] = engine
         return engine
 
+    def _check_needs(self, offers: frozenset[RolloutNeed]) -> None:
+        if self.respond is None:
+            offers -= {RolloutNeed.TURNS}
+        policies = self.machine.run.policies
+        others = (one for one in policies if one is not policies.controls)
+        for policy in (*others, *policies.controls):
+            for need in sorted(getattr(policy, "needs", frozenset()) - offers, key=str):
+                what = WANTING.get(need, "; no vLLM engine can: choose another policy")
+                name = type(policy).__name__
+                raise UserError(f"{name} needs an engine that can {need.value}{what}")
+
     async def run(self, batches: int) -> None:
-        """Train on so many batches, and then stop what runs; its tokens stay with the machine.
+        """Train on so many more batches, and then stop what runs; its tokens stay with the machine.
+
+        It may be called again, which goes on from there, and so does another loop with a machine
+        that was given this one's state. What rewards, environment or trainer raise comes out
+        here, when everything has been stopped and accounted for.
 
         Raises:
             EngineGone: If no engine is left.
         """
-        self.batches = batches
-        for engine in self.engines.values():
-            await engine.start(self.version)
-        self._put(events.BatchWanted(clock()))
-        while self.trained < batches:
-            self._handle(await self.inbox.get())
-        await self._stop()
+        self.batches = self.trained + batches
+        self._lose_engines()
+        try:
+            for engine in self.engines.values():
+                if not engine.is_lost:
+                    await engine.start(self.version)
+            self._ask_again()
+            while self.trained < self.batches:
+                self._handle(await self.inbox.get())
+        finally:
+            await self._stop()
 
     def check_balance(self) -> None:
         """Refuse a token that vLLM generated and the machine has not, or twice; after `run`."""
@@ -103,7 +140,8 @@ class RolloutLoop:
         told = sum(one.told_tokens for one in self.engines.values())
         ledger = self.machine.run.tokens
         ledger.check()
-        assert ledger.generated == told, f"engines told {told}, the machine has {ledger.generated}"
+        new = ledger.generated - self._generated_before
+        assert new == told, f"engines told {told}, the machine has {new}"
 
     def _put(self, event: Event) -> None:
         self.inbox.put_nowait(event)
@@ -113,7 +151,7 @@ class RolloutLoop:
             raise event
         if self.respond is not None and isinstance(event, events.Finished):
             event = self._as_turn(event)
-        for action in self.machine.handle(event):
+        for action in self._decide(event):
             self._carry_out(action)
         if isinstance(event, events.TurnEnd):
             rollout = self.machine.run.rollout(event.rid)
@@ -121,6 +159,23 @@ class RolloutLoop:
                 self._begin(self._respond(rollout))
         if isinstance(event, events.EngineLost) and not self.machine.run.engines:
             raise EngineGone("no engine is left")
+
+    def _decide(self, event: Event) -> list[Action]:
+        """Let the machine have an event, at a time not before what it knows from elsewhere."""
+        return self.machine.handle(event._replace(time=event.time + self._ahead))
+
+    def _ask_again(self) -> None:
+        """Ask for what the machine waits for and nobody works on: a run was stopped or restored."""
+        run = self.machine.run
+        for rollout in [*run.rollouts.values()]:
+            if rollout.status in st.SCORED and run.reward(rollout.rid) is None:
+                self._begin(self._grade(rollout))
+            elif rollout.awaits_tool and rollout.status in st.LIVE:
+                self._begin(self._respond(rollout))
+        if self.due is not None:
+            self._trainer = self._begin(self._learn(self.due))
+        elif not run.wanted:
+            self._put(events.BatchWanted(clock()))
 
     @staticmethod
     def _as_turn(event: events.Finished) -> Event:
@@ -142,9 +197,9 @@ class RolloutLoop:
             if rollout is not None and action.status in st.SCORED:
                 self._begin(self._grade(rollout))
         elif isinstance(action, Train):
-            self._begin(self._learn(action))
+            self._trainer = self._begin(self._learn(action))
 
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Let something run beside the loop; if it fails, so does the loop."""
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
@@ -155,6 +210,7 @@ class RolloutLoop:
                 self.inbox.put_nowait(error)
 
         task.add_done_callback(over)
+        return task
 
     async def _grade(self, rollout: Rollout) -> None:
         value = await self.grade(rollout)
@@ -168,7 +224,9 @@ class RolloutLoop:
 
     async def _learn(self, batch: Train) -> None:
         """Train on a batch, give the engines the new weights if it is time, ask for the next."""
+        self.due = batch
         weights = await self.learn(batch)
+        self.due = None
         if (self.trained + 1) % self.machine.run.plan.batches_per_version == 0:
             self.version += 1
             await asyncio.gather(
@@ -185,15 +243,32 @@ class RolloutLoop:
             return  # it has told so itself
 
     async def _stop(self) -> None:
-        """Stop what runs and let the machine have every token of it; nothing new is sent."""
+        """Stop what runs and let the machine have every token of it; nothing new is sent.
+
+        Whoever works on a reward or an observation is told to give up; it is asked again if the
+        run goes on. The trainer is waited for, lest an engine is left with half of its weights.
+        """
+        for task in self._tasks - {self._trainer}:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
         for engine in self.engines.values():
             for flight in list(engine.flights.values()):
                 engine.abort(flight.submit.rid, flight.submit.attempt)
-        for task in [*self._tasks]:
-            task.cancel()
         while any(one.flights for one in self.engines.values()) or not self.inbox.empty():
             event = await self.inbox.get()
             if not isinstance(event, BaseException):
-                self.machine.handle(event)  # its actions are of no use any more
+                self._keep_batch(self._decide(event))
+        self._lose_engines()
+
+    def _lose_engines(self) -> None:
+        """Let the machine take back what it believes engines to have."""
         for index in list(self.machine.run.engines):
-            self.machine.handle(events.EngineLost(clock(), index))
+            lost = events.EngineLost(self.machine.run.time - self._ahead, index)
+            self._keep_batch(self._decide(lost))
+
+    def _keep_batch(self, actions: Sequence[Action]) -> None:
+        """Let actions be that have no use any more, but not a batch."""
+        for action in actions:
+            if isinstance(action, Train):
+                self.due = action

@@ -144,7 +144,7 @@ class RolloutEngine:
     async def start(self, version: int = 0) -> None:
         """Label the weights that it has, and tell that it is up."""
         self.version = version
-        self._counted_before = self.counts.generated
+        self._counted_before = self.counts.generated - self.told_tokens
         await self.llm.update_weight_version(str(version))
         compat.on_end(self.llm, self._lose)
         self.counts.changed = self._report
@@ -195,12 +195,18 @@ class RolloutEngine:
 
         Raises:
             EngineGone: If it dies meanwhile; that is told too.
+            Exception: What `weights` raise. The engine then counts as lost: it has told all output,
+                and is only good for being closed.
         """
         assert version > self.version, "versions only go up"
         self.tell(events.WeightsPending(clock(), version, self.index))
         await self._unless_gone(self.llm.pause_generation(mode=mode, clear_cache=clear_cache))
         await self._unless_gone(self._settle())
-        await self._unless_gone(weights.load(self.llm))
+        try:
+            await self._unless_gone(weights.load(self.llm))
+        except BaseException:
+            self._lose()  # nobody knows which weights it has; it stays paused
+            raise
         await self._unless_gone(self.llm.update_weight_version(str(version)))
         await self._unless_gone(self.llm.resume_generation())
         self.version = version
@@ -278,9 +284,7 @@ class RolloutEngine:
             flight.told = len(output.ids)
             self.told_tokens += sum(one.tokens for one in made)
             mean = sum(output.logprobs) / len(output.logprobs)
-            self.tell(
-                events.Progress(clock(), submit.rid, submit.attempt, start, made, (mean,))
-            )
+            self.tell(events.Progress(clock(), submit.rid, submit.attempt, start, made, (mean,)))
 
     def _end(self, flight: Flight, made: Pieces, reason: str) -> None:
         """Tell the end of a submission, with what had not been told."""
@@ -354,6 +358,8 @@ class RolloutEngine:
             left = compat.so_far(self.llm, flight.internal)
             if left is not None:
                 self._tell_progress(flight, left)
+            if flight.task is not None and flight.task is not asyncio.current_task():
+                flight.task.cancel()  # its output is told
         self.flights.clear()
         self.tell(events.EngineLost(clock(), self.index))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from sojourn.vllm.compat_engine import AsyncLLM
+from sojourn.vllm.compat_engine import AsyncLLM, update_request
 
 
 class Weights(Protocol):
@@ -44,9 +44,7 @@ class Transfer:
 
     async def load(self, llm: AsyncLLM) -> None:
         """Let every worker receive all chunks."""
-        from vllm.distributed.weight_transfer.base import WeightTransferUpdateRequest
-
         await llm.start_weight_update()
         for chunk in self.chunks:
-            await llm.update_weights(WeightTransferUpdateRequest(update_info=dict(chunk)))
+            await llm.update_weights(update_request(chunk))
         await llm.finish_weight_update()

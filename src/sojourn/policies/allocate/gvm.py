@@ -38,7 +38,8 @@ class Config:
 
     Attributes:
         probes: Rollouts of the first round.
-        alpha, beta: Of the penalty for rates near 0.
+        alpha: Size of the penalty for rates near 0.
+        beta: Its exponent.
         variant: "released" or "contrast".
     """
 

@@ -39,7 +39,8 @@ class Config:
     """Parameters of the price.
 
     Attributes:
-        n_min, n_max: Bounds of a group's rollouts; the lower is the floor of all-fail prompts.
+        n_min: Fewest rollouts of a group: the floor of all-fail prompts.
+        n_max: Most rollouts of a group.
         rate: How far the price moves for each rollout over or under the mean budget: η.
         variant: "price" or "exact".
         probes: Rollouts of a first round; 0 for one round that decides by beliefs alone.

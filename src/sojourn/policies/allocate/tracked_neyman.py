@@ -32,7 +32,8 @@ class Config:
     """Parameters of the allocation.
 
     Attributes:
-        n_min, n_max: Bounds of a group's rollouts; the lower is the floor of all-fail prompts.
+        n_min: Fewest rollouts of a group: the floor of all-fail prompts.
+        n_max: Most rollouts of a group.
         probes: Rollouts of a first round; 0 for one round that decides by the past alone.
         renewal: Chance that a prompt's difficulty begins anew in one version.
         offset_step: Standard deviation by which a prompt's logit moves in one version.

@@ -7,7 +7,8 @@ Memory: none.
 Needs: abort and keep, resume from token ids, version tags.
 Deviations: groups beyond the batch that are done at the same time wait for the next one;
     `discards_surplus` discards them, as the loop of slime does. What was kept is resumed from its
-    token ids; early versions of the code made them from text again.
+    token ids; early versions of the code made them from text again. A ratio that gives no whole
+    number of groups is kept to on average: one more in some steps.
 Fails when: the ratio is high: most tokens are then carried into later batches, and made by old
     weights. Tails are so heavy that the same few rollouts are carried again and again.
 """
@@ -16,8 +17,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import ceil
-from typing import ClassVar
+from math import floor
+from typing import ClassVar, Final
 
 from sojourn.errors import UserError
 from sojourn.rollout import states
@@ -28,13 +29,16 @@ from sojourn.rollout.needs import RolloutNeed
 from sojourn.rollout.slots import Setting, Stretch
 from sojourn.rollout.views import RolloutView, View
 
+ROUNDING: Final = 1e-6
+"""What a product may lack of a whole number."""
+
 
 @dataclass(frozen=True, slots=True)
 class Config:
     """Parameters of oversubmission.
 
     Attributes:
-        ratio: Groups open or usable for each group that the batch needs.
+        ratio: Groups open or usable for each group that the batch needs, on average over steps.
         discards_surplus: Whether groups that are done beyond the batch are discarded.
     """
 
@@ -61,7 +65,9 @@ class April(Memoryless):
         """Open what is lacking to the ratio; what was carried over counts."""
         if not view.wanted:
             return 0
-        return ceil(self.config.ratio * view.need) - view.usable - len(view.open_groups)
+        whole = self.config.ratio * view.need
+        groups = floor(whole * view.step + ROUNDING) - floor(whole * (view.step - 1) + ROUNDING)
+        return groups - view.usable - len(view.open_groups)
 
     def ready(self, view: View) -> bool:
         """Let the batch go as soon as there is one."""

@@ -54,7 +54,7 @@ class Config:
     target_share: float = 0.5
     random_share: float = 0.1
     calibration_error_max: float = 0.1
-    concordance_min: float = 0.55
+    concordance_min: float = 0.7
     rollouts_min: int = 128
     groups_min: int = 16
 

@@ -72,7 +72,12 @@ class SeerInspired:
         uid = rollout.group
         probe = self.probes.setdefault(uid, rollout.rid)
         belief = view.beliefs.length(rollout.prompt_id)
-        belief = with_running(belief, self._elapsed(uid, view.time))
+        apart = [
+            float(one.sampled)
+            for one in view.members(uid)
+            if one.rid != rollout.rid and one.status in (st.PENDING, st.PARKED) and one.sampled
+        ]
+        belief = with_running(belief, [*self._elapsed(uid, view.time), *apart])
         remaining = expected_remaining(belief, rollout.sampled, rollout.token_limit)
         return float(probe != rollout.rid), -remaining
 

@@ -36,6 +36,20 @@ def with_running(belief: LengthBelief, running: Iterable[float]) -> LengthBelief
     return belief._replace(mean_log=centre, sd_log=sqrt(common + own))
 
 
+def common_share(belief: LengthBelief) -> float:
+    """Return the share of the variance of log lengths that siblings are believed to share.
+
+    It is that of a prompt never seen, whatever is known of this one by now.
+    """
+    own = belief.within_log**2
+    if own <= 0.0:
+        return 1.0
+    beyond = belief.sd_log**2 / own - 1.0  # one over the observations that the belief is worth
+    if beyond <= 0.0:
+        return 0.0
+    return 1.0 / (1.0 + max(1.0 / beyond - belief.weight, 0.0))
+
+
 def expected_remaining(belief: LengthBelief, done: float, limit: float) -> float:
     """Return the tokens expected beyond `done`, for a length that a limit cuts."""
     if done >= limit:

@@ -35,7 +35,8 @@ class Config:
     Attributes:
         targets: Share of each domain, such as "math=0.7,code=0.3"; those of the data set if empty.
         completions_min: Rollouts that must have ended before shares are corrected.
-        ratio_min, ratio_max: Bounds of target over actual share.
+        ratio_min: Lower bound of target over actual share.
+        ratio_max: Upper bound of it.
         variant: What is counted: "cumulative" or "window".
     """
 

@@ -40,7 +40,8 @@ class Config:
         pool: Candidates for each prompt wanted.
         target: Success probability that is best.
         variant: "nearest" to the target, or in the "band" from `low` to `high`.
-        low, high: The band.
+        low: Lower end of the band.
+        high: Upper end of the band.
         draws: Whether a probability is drawn; else it is the mean of what is believed.
     """
 

@@ -32,7 +32,7 @@ tokens_max = 16384              # sampled tokens after which a rollout is trunca
 staleness_versions = 0          # candidates may change it: plan = { staleness_versions = 2 }
 batches_per_version = 1         # batches trained before the engines get new weights
 
-[prompts]
+[prompts]                       # or your own, file = "rollouts.csv": see the reference
 count = 2000
 tokens_median = 200.0
 tokens_sigma_log = 0.5

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sojourn.decide.clock import Time, to_seconds
+from sojourn.errors import UserError
 from sojourn.rollout import states
 from sojourn.rollout.actions import GroupOver, Train
 from sojourn.rollout.model import TrainGroup
@@ -14,6 +15,9 @@ from sojourn.steplog.rollouts import RolloutRecord, StepRow
 
 if TYPE_CHECKING:
     from sojourn.sim.rollout.loop import RolloutSimulation
+
+FRUITLESS_MAX: Final = 500
+"""Groups given up for each group of one batch, beyond which no batch is to be expected."""
 
 
 class Measure:
@@ -40,13 +44,25 @@ class Measure:
         self.open: dict[str, int | float] = {}
 
     def group_over(self, action: GroupOver) -> None:
-        """Count a group that was not trained."""
+        """Count a group that was not trained.
+
+        Raises:
+            UserError: If so many were given up for one batch that it will hardly ever be full.
+        """
         if action.status == states.FILTERED:
             self.ends[0] += 1
             values = self.sim.values_of(action.group)
             self.ends[2] += bool(values) and min(values) < max(values)
         elif action.status == states.DISCARDED:
             self.ends[1] += 1
+        sim, given_up = self.sim, self.ends[0] + self.ends[1]
+        if given_up > FRUITLESS_MAX * sim.plan.batch_groups:
+            raise UserError(
+                f"candidate {sim.name!r} has given up {given_up} groups in step "
+                f"{sim.machine.run.step} for a batch of {sim.plan.batch_groups}: rewards in a "
+                "group hardly ever differ; let more rollouts succeed (truth.logit_mean, "
+                "plan.tokens_max), or keep groups without signal"
+            )
 
     def batch(self, action: Train) -> int:
         """Count a batch; return the tokens that the trainer has to train on."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,9 +18,8 @@ from sojourn.rollout.beliefs import BeliefRules
 from sojourn.rollout.plan import Plan
 from sojourn.sim.engines import check_step_time
 from sojourn.sim.limits import check_limits
-from sojourn.sim.rollout.lengths import LengthPlan
+from sojourn.sim.rollout.offered import LAW, lengths_of, prompts_of, truth_of
 from sojourn.sim.rollout.tables import made, table, tables, typed
-from sojourn.sim.rollout.truth import PromptPlan, TruthPlan
 from sojourn.sim.rollout.world import (
     SYNC_MODES,
     EnginesPlan,
@@ -31,7 +30,6 @@ from sojourn.sim.rollout.world import (
     World,
     check_ranges,
 )
-from sojourn.trace import read_trace
 
 TABLES: Final = (
     *("prompts", "truth", "lengths", "plan", "beliefs", "engines", "losses", "rewards"),
@@ -43,7 +41,7 @@ KEYS: Final = (
 )
 SEEDS_MAX: Final = 1000
 STEPS_MAX: Final = 100_000
-RECORDED_MAX: Final = 100_000
+BATCH_ROLLOUTS_MAX: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,13 +140,17 @@ def scenario_of(document: Mapping[str, Any], origin: str, folder: Path) -> Scena
         raise UserError(
             f"{origin}: warmup_steps is {warmup}; it must be below steps, which is {steps}"
         )
-    plan = made(Plan, table(document, "plan", origin), "plan", origin)
+    numbers = table(document, "plan", origin)
+    if "seed" in numbers:
+        raise unknown(f"key plan.seed in {origin}: name", "seed", ("seeds",))
+    plan = made(Plan, numbers, "plan", origin)
     engines, resolved = _engines(document, origin, folder)
+    prompts = prompts_of(document, origin, folder, plan)
     world = World(
         engines=engines,
-        prompts=_prompts(document, origin),
-        truth=made(TruthPlan, table(document, "truth", origin), "truth", origin),
-        lengths=_lengths(document, origin, folder),
+        prompts=prompts,
+        truth=truth_of(document, origin, prompts.measured),
+        lengths=lengths_of(document, origin, folder, prompts.measured),
         plan=plan,
         beliefs=made(BeliefRules, table(document, "beliefs", origin), "beliefs", origin),
         rewards=made(RewardPlan, table(document, "rewards", origin), "rewards", origin),
@@ -186,10 +188,16 @@ def scenario_of(document: Mapping[str, Any], origin: str, folder: Path) -> Scena
 
 
 def _plain(plan: Any) -> dict[str, Any]:
-    """Return a plan as JSON values; recorded lengths by their number."""
-    found = asdict(plan)
+    """Return a plan as JSON values, without the laws that measured values take the place of."""
+    found = {one.name: getattr(plan, one.name) for one in fields(plan)}
+    if "domains" in found:
+        found["domains"] = dict(found["domains"])
+    if found.get("recorded"):
+        found = {name: value for name, value in found.items() if name not in LAW}
     if "recorded" in found:
         found["recorded"] = len(found["recorded"])
+    if found.get("measured") is not None:
+        found["measured"] = found["measured"].summary()
     return found
 
 
@@ -215,37 +223,6 @@ def _seeds(document: Mapping[str, Any], origin: str) -> tuple[int, ...]:
     if len(set(listed)) < len(listed):
         raise UserError(f"{origin}: seeds names a seed twice")
     return tuple(listed)
-
-
-def _prompts(document: Mapping[str, Any], origin: str) -> PromptPlan:
-    values = table(document, "prompts", origin)
-    if "domains" in values:
-        shares = values["domains"]
-        if not isinstance(shares, dict):
-            raise UserError(
-                f"{origin}: prompts.domains is {shown(shares)}; it must be a table of shares, "
-                "such as { maths = 0.7, code = 0.3 }"
-            )
-        values["domains"] = {
-            name: typed(f"prompts.domains.{name}", "float", share, origin)
-            for name, share in shares.items()
-        }
-    return made(PromptPlan, values, "prompts", origin)
-
-
-def _lengths(document: Mapping[str, Any], origin: str, folder: Path) -> LengthPlan:
-    """Return the plan of lengths, with those of a file if it names one."""
-    values = table(document, "lengths", origin)
-    if "recorded" in values:
-        raise unknown(f"key lengths.recorded in {origin}: name", "recorded", ("file",))
-    if "file" in values:
-        file = typed("lengths.file", "str", values.pop("file"), origin)
-        for key in ("median_tokens", "sigma_log", "tail_share", "tail_alpha"):
-            if key in values:
-                raise UserError(f"{origin}: lengths.{key} has no effect beside lengths.file")
-        trace = read_trace(file if file == "sample" else folder / file, limit=RECORDED_MAX)
-        values["recorded"] = tuple(int(tokens) for tokens in trace.output_tokens)
-    return made(LengthPlan, values, "lengths", origin)
 
 
 def _trainer(document: Mapping[str, Any], origin: str) -> TrainerPlan:
@@ -285,6 +262,12 @@ def _engines(
         except UserError as error:
             raise UserError(f"{origin}: {error}") from None
         losses.append(loss)
+    for loss in losses:
+        if loss.engine >= given.count + len(losses):  # each loss may bring one more
+            raise UserError(
+                f"{origin}: losses.engine is {loss.engine}, but engines.count is {given.count}; "
+                "they are counted from 0"
+            )
     plan = EnginesPlan(
         recipe=recipe,
         limits=limits,
@@ -306,6 +289,11 @@ def _engines(
 
 def _limits(given: EngineTable) -> EngineLimits:
     blocks = given.kv_cache_tokens // given.block_size
+    if given.kv_cache_tokens and not blocks:
+        raise UserError(
+            f"kv_cache_tokens is {given.kv_cache_tokens}; it must be at least block_size, which "
+            f"is {given.block_size}"
+        )
     if not given.kv_cache_tokens:
         blocks = kv_blocks(
             load_model(given.model),
@@ -367,15 +355,18 @@ def _candidates(document: Mapping[str, Any], origin: str) -> tuple[RolloutRecipe
 
 def _check_fit(world: World, recipe: RolloutRecipe, origin: str) -> None:
     """Refuse a plan that no engine or prompt set can serve."""
-    try:
-        plan = recipe.plan_of(world.plan, origin)
-    except UserError as error:
-        raise UserError(f"{origin}: candidate {recipe.name!r}: {error}") from None
+    plan = recipe.plan_of(world.plan, origin)
     longest = world.engines.limits.max_model_len
     if plan.tokens_max >= longest:
         raise UserError(
             f"{origin}: plan.tokens_max is {plan.tokens_max}, but an engine holds {longest} "
             "tokens of a prompt and its rollout; give less, or more KV cache"
+        )
+    rollouts = plan.batch_groups * plan.rollouts_per_group
+    if rollouts > BATCH_ROLLOUTS_MAX:
+        raise UserError(
+            f"{origin}: plan.batch_groups × plan.rollouts_per_group is {rollouts}; it must be at "
+            f"most {BATCH_ROLLOUTS_MAX}"
         )
     if plan.batch_groups > world.prompts.count:
         raise UserError(

@@ -46,7 +46,9 @@ def typed(key: str, kind: str, value: Any, origin: str) -> Any:
     }
     if not fits[kind]:
         raise UserError(f"{origin}: {key} is {shown(value)}; it must be {WORDS[kind]}")
-    if kind in ("int", "float") and not (isfinite(value) and abs(value) <= COUNT_MAX):
+    if kind == "float" and not isfinite(value):
+        raise UserError(f"{origin}: {key} is {shown(value)}; it must be a finite number")
+    if kind in ("int", "float") and abs(value) > COUNT_MAX:
         raise UserError(f"{origin}: {key} is {shown(value)}; it must be at most {COUNT_MAX:g}")
     return float(value) if kind == "float" else value
 

@@ -14,12 +14,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import exp, log, sqrt
+from statistics import fmean, pstdev
 from typing import Final, NamedTuple
 
 from sojourn.errors import UserError
 from sojourn.rollout.model import Prompt
 from sojourn.rollout.streams import Stream
 from sojourn.sim.rollout.lengths import STANDARD, LengthPlan, blend
+from sojourn.sim.rollout.measured import Measured
 
 PROMPTS_MAX: Final = 1_000_000
 TURNS_MAX: Final = 1000
@@ -38,6 +40,8 @@ class PromptPlan:
         tokens_median, tokens_sigma_log: Log-normal lengths.
         embedding_numbers: Length of an embedding in `Prompt.meta`; 0 for none.
         domains: Share of each domain, by name.
+        measured: What was measured of a user's own prompts; prompt i is the i-th of them, over
+            again where there are more. None for prompts of a law.
     """
 
     count: int = 2000
@@ -45,6 +49,7 @@ class PromptPlan:
     tokens_sigma_log: float = 0.5
     embedding_numbers: int = 0
     domains: Mapping[str, float] = field(default_factory=lambda: {"all": 1.0})
+    measured: Measured | None = None
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
@@ -110,6 +115,23 @@ class TruthPlan:
                 raise UserError(f"truth.{name} is {value:g}; it must be from {least:g} to {most:g}")
 
 
+class Made(NamedTuple):
+    """A prompt as it is made: how hard it is, and the score of its lengths.
+
+    Attributes:
+        domain, tokens: Of the prompt.
+        logit: Of success at the start.
+        ease: How much easier it is than others, about standard normal.
+        own: Standard normal score of its lengths.
+    """
+
+    domain: str
+    tokens: int
+    logit: float
+    ease: float
+    own: float
+
+
 class Draw(NamedTuple):
     """What a rollout will be.
 
@@ -164,25 +186,59 @@ class Truth:
         self._make(prompts)
 
     def _make(self, plan: PromptPlan) -> None:
-        stream = Stream(self.seed, "truth/prompts")
-        offset = Stream(self.seed, "truth/domains")
-        names = list(plan.domains)
-        shares = list(plan.domains.values())
-        shared = {name: self.plan.domain_sd * offset.normal() for name in names}
-        location = log(plan.tokens_median)
-        for at in range(plan.count):
-            domain = names[stream.weighted(shares)]
-            ease = stream.normal()
-            tokens = max(round(exp(location + plan.tokens_sigma_log * stream.normal())), 1)
-            own = blend(-ease, stream.normal(), self.lengths.difficulty_correlation)
+        """Make the prompts: of the plan's laws, or as they were measured."""
+        made = self._drawn(plan) if plan.measured is None else self._measured(plan, plan.measured)
+        stream = Stream(self.seed, "truth/embeddings")
+        for at, one in enumerate(made):
             meta = {}
             if plan.embedding_numbers:
-                first = blend(ease, stream.normal(), EMBEDDED_LOGIT)
+                first = blend(one.ease, stream.normal(), EMBEDDED_LOGIT)
                 rest = [stream.normal() for _ in range(plan.embedding_numbers - 1)]
                 meta["embedding"] = [round(value, 6) for value in (first, *rest)]
-            self.prompts.append(Prompt(at, domain, tokens, meta))
-            self.base.append(self.plan.logit_mean + self.plan.logit_sd * ease + shared[domain])
-            self.own.append(own)
+            self.prompts.append(Prompt(at, one.domain, one.tokens, meta))
+            self.base.append(one.logit)
+            self.own.append(one.own)
+
+    def _drawn(self, plan: PromptPlan) -> list[Made]:
+        """Return prompts of the plan's laws."""
+        stream = Stream(self.seed, "truth/prompts")
+        offset = Stream(self.seed, "truth/domains")
+        shared = {name: self.plan.domain_sd * offset.normal() for name in plan.domains}
+        found = []
+        for _ in range(plan.count):
+            domain = self._domain(plan, stream)
+            ease = stream.normal()
+            tokens = _prompt_tokens(plan, stream)
+            own = blend(-ease, stream.normal(), self.lengths.difficulty_correlation)
+            logit = self.plan.logit_mean + self.plan.logit_sd * ease + shared[domain]
+            found.append(Made(domain, tokens, logit, ease, own))
+        return found
+
+    def _measured(self, plan: PromptPlan, measured: Measured) -> list[Made]:
+        """Return prompts as they were measured; what the file does not say is of the laws."""
+        known = measured.prompts
+        streams = [Stream(self.seed, f"truth/measured/{at}") for at in range(plan.count)]
+        logits = []
+        for at, stream in enumerate(streams):
+            share = measured.probability(at % len(known), stream)
+            logits.append(log(share / (1.0 - share)))
+        middle, spread = fmean(logits), pstdev(logits) or 1.0
+        found = []
+        for at, stream in enumerate(streams):
+            one = known[at % len(known)]
+            ease = (logits[at] - middle) / spread
+            if measured.has_lengths:
+                rho = self.lengths.group_correlation
+                own = measured.own_score(at % len(known), rho, stream)
+            else:
+                own = blend(-ease, stream.normal(), self.lengths.difficulty_correlation)
+            domain = one.domain or self._domain(plan, stream)
+            tokens = one.tokens or _prompt_tokens(plan, stream)
+            found.append(Made(domain, tokens, logits[at], ease, own))
+        return found
+
+    def _domain(self, plan: PromptPlan, stream: Stream) -> str:
+        return list(plan.domains)[stream.weighted(list(plan.domains.values()))]
 
     def probability(self, prompt: int) -> float:
         """Return the probability that a rollout of a prompt is right, with the present weights."""
@@ -261,3 +317,7 @@ class Truth:
         if self.plan.reward_noise and draw.stream.uniform() < self.plan.reward_noise:
             right = not right
         return high if right else low
+
+
+def _prompt_tokens(plan: PromptPlan, stream: Stream) -> int:
+    return max(round(exp(log(plan.tokens_median) + plan.tokens_sigma_log * stream.normal())), 1)
