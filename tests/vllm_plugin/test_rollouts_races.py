@@ -137,6 +137,62 @@ def test_two_hundred_aborts_at_random_lose_nothing(place, host):
     place.check(test)
 
 
+class Held:
+    """vLLM's front end while it takes no output, until shortly after the core has answered."""
+
+    def __init__(self, llm, monkeypatch):
+        self.goes = asyncio.Event()
+        self.core = llm.engine_core
+        get, ask = self.core.get_output_async, llm.get_weight_version
+
+        async def late():
+            await self.goes.wait()
+            return await get()
+
+        async def answered():
+            found = await ask()
+            asyncio.get_running_loop().call_later(0.02, self.goes.set)
+            return found
+
+        monkeypatch.setattr(self.core, "get_output_async", late)
+        monkeypatch.setattr(llm, "get_weight_version", answered)
+
+    async def has_piled_up(self):
+        while self.core.outputs_queue.qsize() < 3:
+            await asyncio.sleep(0.005)
+
+
+def test_output_that_has_piled_up_before_the_front_end_is_waited_for(place, host, monkeypatch):
+    async def test(heard):
+        for rid in range(6):
+            heard.submit(rid, [7, 8, 9 + rid], host.LONG, report_at=(3,) if rid % 2 else ())
+        await heard.until(lambda: sum(isinstance(one, Progress) for one in heard.events) == 3)
+        await Held(place.llm, monkeypatch).has_piled_up()
+        for rid in range(6):
+            heard.engine.abort(rid, 1)
+        await heard.over(*range(6))
+        assert all(heard.output[rid] for rid in range(6))
+
+    place.check(test)
+
+
+def test_what_a_pause_aborts_is_told_before_the_weights_change(place, host, weights, monkeypatch):
+    async def test(heard):
+        told_before = []
+
+        async def happens():
+            told_before.extend(rid for rid in range(4) if heard.ends(rid))
+
+        for rid in range(4):
+            heard.submit(rid, [7, 8, 9 + rid], host.LONG, report_at=(3,))
+        await heard.until(lambda: sum(isinstance(one, Progress) for one in heard.events) == 4)
+        await Held(place.llm, monkeypatch).has_piled_up()
+        await heard.engine.update(1, Meanwhile(weights.old, happens), "abort")
+        assert told_before == [0, 1, 2, 3]
+
+    place.check(test)
+
+
 class Meanwhile:
     """Weights during whose loading something else happens."""
 
