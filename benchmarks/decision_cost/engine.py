@@ -129,6 +129,7 @@ class Engine:
     Attributes:
         schedule, update: CPU time of each call, in nanoseconds.
         running: Requests in each step.
+        changes: Requests that got or gave up a seat in each step.
     """
 
     def __init__(self, settings: dict[str, Any] | None, waiting: int, asynchronous: bool) -> None:
@@ -148,12 +149,21 @@ class Engine:
         self.schedule: list[int] = []
         self.update: list[int] = []
         self.running: list[int] = []
+        self.changes: list[int] = []
+
+    @property
+    def moves(self) -> int:
+        """Requests that were paused, resumed or dropped so far."""
+        counters: Any = getattr(self.scheduler, "counters", None)  # stock's class has none
+        return 0 if counters is None else counters.pauses + counters.resumes + counters.drops
 
     def step(self) -> bool:
         """Plan a step and land one; return whether every seat decodes."""
+        before = self.moves
         began = thread_time_ns()
         output = self.scheduler.schedule()
         ended = thread_time_ns()
+        self.changes.append(self.moves - before + len(output.scheduled_new_reqs))
         self.schedule.append(ended - began)
         scheduled = output.num_scheduled_tokens
         self.running.append(len(scheduled))

@@ -1,23 +1,28 @@
 """Runs the benchmark: python -m benchmarks.fidelity [--model DIR] [--out PAGE].
 
-Run A is recorded and fitted; A again shows the machine's noise. Then come runs with another rate
-(B, twice), another length mix (C), another recipe (D) and overload (E). Each is predicted from
-its arrivals and lengths, the fit of A and the engine's own number of KV blocks, nothing else.
+A first run sizes the others. Then come short rounds. Each records run A anew and fits it, and
+predicts the runs beside it: another rate (B), two other length mixes (C), another recipe (D) and
+overload (E). A prediction is given the arrivals and lengths of a run, the fit of its round's A and
+the engine's own number of KV blocks, nothing else. All rounds send the same requests, so what
+differs between them is the machine; the order of a round's runs is drawn anew.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import random
 import re
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from statistics import fmean
 from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Final
 
 from benchmarks.fidelity.runs import Bench, Numbers, Prediction
-from benchmarks.fidelity.traffic import LONG_ANSWERS, LONG_PROMPTS, WIDE, burst, poisson, ramp
+from benchmarks.fidelity.traffic import LONG_ANSWERS, LONG_PROMPTS, WIDE, Mix, burst, poisson, ramp
 from benchmarks.vllm_gain.serving import Asked, Flags, Server, model_folder
 
 MEASURED: Final = re.compile(r"(<!-- measured -->\n).*(\n<!-- end -->)", re.DOTALL)
@@ -25,33 +30,53 @@ TIMES: Final = ("mean TTFT", "mean TPOT", "mean E2E")
 TOTALS: Final = ("makespan", "throughput")
 BOUNDS: Final = {TIMES: 0.05, TOTALS: 0.03}
 PROBE_REQUESTS: Final = 160
+RESAMPLES: Final = 4000
+LOW: Final = 0.05
+HIGH: Final = 2.5
+"""Rates of run A over what stock serves of a backlog: the fit must see batches as large as those
+that it is asked about."""
 UNITS: Final = {"mean TTFT": (1e3, "ms"), "mean TPOT": (1e3, "ms"), "mean E2E": (1.0, "s"),
                 "makespan": (1.0, "s"), "throughput": (1.0, "tok/s")}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """A run beside its prediction.
+class Run:
+    """A run that every round repeats.
 
     Attributes:
-        run, what: Name, and what differs from run A.
-        measured, predicted: Its numbers.
-        again: Those of its repetition; None if it was not repeated.
+        name, what: Name, and what differs from run A.
+        asked: Its requests.
         judged: The numbers that a bound is set on; none for the fitted run itself.
+        recipe: Its recipe; empty for stock's order.
+    """
+
+    name: str
+    what: str
+    asked: list[Asked]
+    judged: tuple[str, ...] = TIMES
+    recipe: str = ""
+
+
+@dataclass(slots=True)
+class Row:
+    """A run beside its predictions, one of each a round.
+
+    Attributes:
+        run, what, judged: As in `Run`.
+        measured, predicted: Its numbers in every round.
     """
 
     run: str
     what: str
-    measured: Numbers
-    predicted: Numbers
-    again: Numbers | None
     judged: tuple[str, ...]
+    measured: list[Numbers] = field(default_factory=list)
+    predicted: list[Numbers] = field(default_factory=list)
 
 
-def table(rows: list[Row], remarks: list[str]) -> str:
+def table(rows: Sequence[Row], remarks: Sequence[str]) -> str:
     """Return runs as Markdown."""
     lines = [
-        "| run | what | number | measured | predicted | ratio | run to run | bound | |",
+        "| run | what | number | measured | predicted | ratio, 95 % | run to run | bound | |",
         "|---|---|---|--:|--:|--:|--:|--:|---|",
     ]
     for row in rows:
@@ -61,72 +86,89 @@ def table(rows: list[Row], remarks: list[str]) -> str:
 
 def _line(row: Row, measure: str) -> str:
     factor, unit = UNITS[measure]
-    seen, told = row.measured.of(measure), row.predicted.of(measure)
-    noise = "" if row.again is None else f"{row.again.of(measure) / seen:.3f}"
+    seen = [one.of(measure) for one in row.measured]
+    told = [one.of(measure) for one in row.predicted]
+    ratio, low, high = ratio_of_means(told, seen)
     bound = next(limit for names, limit in BOUNDS.items() if measure in names)
     verdict = ""
     if row.judged:
-        verdict = "met" if abs(told / seen - 1.0) <= bound else "**missed**"
+        verdict = "met" if abs(ratio - 1.0) <= bound else "**missed**"
     return (
-        f"| {row.run} | {row.what} | {measure} | {seen * factor:,.4g} {unit} "
-        f"| {told * factor:,.4g} {unit} | {told / seen:.3f} | {noise} "
+        f"| {row.run} | {row.what} | {measure} | {fmean(seen) * factor:,.4g} {unit} "
+        f"| {fmean(told) * factor:,.4g} {unit} | {ratio:.3f} [{low:.3f}, {high:.3f}] "
+        f"| {min(seen) / fmean(seen):.2f} to {max(seen) / fmean(seen):.2f} "
         f"| {f'{bound:.0%}' if row.judged else ''} | {verdict} |"
     )
 
 
-def measure(bench: Bench, seconds: float, recipe: str, save: object) -> tuple[list[Row], list[str]]:
-    """Run everything; `save` is called with rows and remarks whenever there is a new row."""
-    assert callable(save)
-    rows: list[Row] = []
-    rate = bench.probe(burst(WIDE, PROBE_REQUESTS, seed=1))
-    first = ramp(WIDE, 0.05 * rate, 1.2 * rate, seconds, seed=2)
-    measured, again = bench.serve("A", first), bench.serve("A-again", first)
-    model = bench.fit("A")
-    limits = model.fleet.limits
-    remarks = [
-        f"Step times: {model.where}.",
-        f"Engine: {limits.num_gpu_blocks:,} blocks of {limits.block_size} tokens, "
-        f"{limits.max_num_seqs} seats, {limits.max_num_batched_tokens} tokens a step.",
-        f"Run A: {len(first)} requests, from {0.05 * rate:.1f} to {1.2 * rate:.1f} a second.",
+def ratio_of_means(above: Sequence[float], below: Sequence[float]) -> tuple[float, float, float]:
+    """Return the ratio of two means over rounds, and its 95 % bootstrap interval."""
+    dice = random.Random("rounds")
+    pairs = list(zip(above, below, strict=True))
+
+    def ratio(chosen: Sequence[tuple[float, float]]) -> float:
+        return sum(one for one, _ in chosen) / sum(other for _, other in chosen)
+
+    drawn = sorted(ratio(dice.choices(pairs, k=len(pairs))) for _ in range(RESAMPLES))
+    return ratio(pairs), drawn[RESAMPLES // 40], drawn[-RESAMPLES // 40]
+
+
+def runs(first: list[Asked], model: Prediction, seconds: float, recipe: str) -> list[Run]:
+    """Return the runs of a round."""
+    capacity = {mix: model.capacity(mix) for mix in (WIDE, LONG_PROMPTS, LONG_ANSWERS)}
+
+    def asked(mix: Mix, load: float, seed: int) -> list[Asked]:
+        return poisson(mix, load * capacity[mix], seconds, seed)
+
+    return [
+        Run("B", "steady rate, load 0.5", asked(WIDE, 0.5, 3)),
+        Run("C1", "long prompts, load 0.8", asked(LONG_PROMPTS, 0.8, 49)),
+        Run("C2", "long answers, load 0.8", asked(LONG_ANSWERS, 0.8, 50)),
+        Run("A", "the fitted run", first, ()),
+        Run("D", f"recipe {recipe}, load 0.7", asked(WIDE, 0.7, 68), recipe=recipe),
+        Run("E", "load 1.3", asked(WIDE, 1.3, 69), TOTALS),
     ]
 
-    def add(row: Row) -> None:
-        rows.append(row)
+
+def measure(
+    bench: Bench, given: argparse.Namespace, save: Callable[[list[Row], list[str]], None]
+) -> tuple[list[Row], list[str]]:
+    """Run everything; `save` is called with rows and remarks after every round."""
+    rate = bench.probe(burst(WIDE, PROBE_REQUESTS, seed=1))
+    low, high = LOW * rate, HIGH * rate
+    first = ramp(WIDE, low, high, given.seconds, seed=2)
+    bench.serve("A0", first)
+    model = bench.fit("A0")
+    planned = runs(first, model, given.seconds, given.recipe)
+    rows = [Row(run.name, run.what, run.judged) for run in planned]
+    order = random.Random("order")
+    for number in range(1, given.rounds + 1):
+        bench.tell(f"round {number} of {given.rounds}")
+        measured = {
+            run.name: bench.serve(f"{run.name}-{number}", run.asked, run.recipe)
+            for run in order.sample(planned, len(planned))
+        }
+        model = bench.fit(f"A-{number}")
+        for run, row in zip(planned, rows, strict=True):
+            row.measured.append(measured[run.name])
+            row.predicted.append(model.simulate(run.asked, run.recipe))
+        limits = model.fleet.limits
+        remarks = [
+            f"Rounds: {number}. Step times of the last: {model.where}.",
+            f"Engine: {limits.num_gpu_blocks:,} blocks of {limits.block_size} tokens, "
+            f"{limits.max_num_seqs} seats, {limits.max_num_batched_tokens} tokens a step.",
+            f"Run A: {len(first)} requests, from {low:.1f} to {high:.1f} a second and back.",
+        ]
         save(rows, remarks)
-
-    add(Row("A", "the fitted run", measured, model.simulate(first), again, ()))
-    capacity = {mix: model.capacity(mix) for mix in (WIDE, LONG_PROMPTS, LONG_ANSWERS)}
-    asked = poisson(WIDE, 0.5 * capacity[WIDE], seconds, seed=3)
-    pair = bench.serve("B", asked, log=False), bench.serve("B-again", asked, log=False)
-    add(Row("B", "steady rate, load 0.5", pair[0], model.simulate(asked), pair[1], TIMES))
-    for name, mix, load, what, used, judged in (
-        ("C1", LONG_PROMPTS, 0.8, "long prompts, load 0.8", "", TIMES),
-        ("C2", LONG_ANSWERS, 0.8, "long answers, load 0.8", "", TIMES),
-        ("D", WIDE, 0.7, f"recipe {recipe}, load 0.7", recipe, TIMES),
-        ("E", WIDE, 1.3, "load 1.3", "", TOTALS),
-    ):
-        asked = poisson(mix, load * capacity[mix], seconds, seed=ord(name[-1]))
-        add(_run(bench, model, (name, what, used), asked, judged))
     return rows, remarks
-
-
-def _run(
-    bench: Bench,
-    model: Prediction,
-    named: tuple[str, str, str],
-    asked: list[Asked],
-    judged: tuple[str, ...],
-) -> Row:
-    name, what, recipe = named
-    seen = bench.serve(name, asked, recipe, log=False)
-    return Row(name, what, seen, model.simulate(asked, recipe), None, judged)
 
 
 def main() -> None:
     """Measure, print the table as it grows, and put it into the page."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fidelity", description=__doc__)
     parser.add_argument("--model", type=Path, help="a model's folder; default: 256 x 8 is made")
-    parser.add_argument("--seconds", type=float, default=45.0, help="arrivals of each run")
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--seconds", type=float, default=10.0, help="arrivals of each run")
     parser.add_argument("--recipe", default="fastserve", help="of run D")
     parser.add_argument("--seats", type=int, default=128)
     parser.add_argument("--budget", type=int, default=1024)
@@ -140,7 +182,7 @@ def main() -> None:
         print(f"[{perf_counter() - began:5.0f} s] {text}", flush=True)
 
     def save(rows: list[Row], remarks: list[str]) -> None:
-        print(f"\n{table(rows[-1:], [])}", flush=True)
+        print(f"\n{table(rows, remarks)}\n", flush=True)
         if given.json is not None:
             document = {"rows": [asdict(row) for row in rows], "remarks": remarks}
             given.json.write_text(json.dumps(document, indent=1), encoding="utf-8")
@@ -149,7 +191,7 @@ def main() -> None:
         server = Server(model_folder(given.model, Path(scratch)))
         flags = Flags(given.seats, given.budget)
         bench = Bench(server, flags, given.logs or Path(scratch) / "logs", tell)
-        text = table(*measure(bench, given.seconds, given.recipe, save))
+        text = table(*measure(bench, given, save))
         server.close()
     print(f"\n{text}\n")
     tell("done")

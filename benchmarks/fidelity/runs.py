@@ -80,21 +80,21 @@ class Bench:
         self.tell(f"probe: {len(ends) / max(ends):.1f} requests/s")
         return len(ends) / max(ends)
 
-    def serve(
-        self, name: str, asked: Sequence[Asked], recipe: str = "", log: bool = True
-    ) -> Numbers:
+    def serve(self, name: str, asked: Sequence[Asked], recipe: str = "") -> Numbers:
         """Serve requests with a recipe, or in stock's order, and return what clients saw.
+
+        Every run is recorded, so that none is slower for it than another.
 
         Raises:
             RuntimeError: If the run took far longer than its arrivals.
         """
-        settings: dict[str, Any] = {"recipe": recipe or "vllm", "mode": "act" if recipe else "off"}
-        if log:
-            settings["step_log"] = str(self.folder / name)
+        settings: dict[str, Any] = {
+            "recipe": recipe or "vllm",
+            "mode": "act" if recipe else "off",
+            "step_log": str(self.folder / name),
+        }
         flags = Flags(self.flags.seats, self.flags.budget, settings=settings, name=name)
         self.server.install(flags)
-        if not log:
-            self.server.warm()
         limit = LONGEST_FACTOR * asked[-1].at + 30.0
         served = self.server.run(asked, limit)
         if errors := self.server.errors():

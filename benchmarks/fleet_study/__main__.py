@@ -12,6 +12,7 @@ import argparse
 import json
 import re
 from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
 from multiprocessing import get_context
 from pathlib import Path
 from time import perf_counter
@@ -54,7 +55,7 @@ def main() -> None:
         capacities = dict(before["capacities"])
     with ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn")) as pool:
         tasks = []
-        found = pool.map(sustained, names, [data] * len(names))
+        found = pool.map(sustained, names, repeat(data), repeat(given.requests))
         for name, (scale, rate) in zip(names, found, strict=True):
             capacities[name] = rate
             tell(f"{name}: {BASELINE} sustains {rate:.1f}/s on {GPUS} x {GPU}, {MODEL}")

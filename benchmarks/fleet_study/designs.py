@@ -58,7 +58,9 @@ SHAPES: Final = (
     Shape("Llumnix", "llumnix", "llumnix"),
     Shape("split 4 : 12", "join_shortest_tokens", prefills=4),
     Shape("split 8 : 8", "join_shortest_tokens", prefills=8),
+    Shape("split 10 : 6", "join_shortest_tokens", prefills=10),
     Shape("split 12 : 4", "join_shortest_tokens", prefills=12),
+    Shape("split 14 : 2", "join_shortest_tokens", prefills=14),
     Shape("8 of two GPUs", "join_shortest_tokens", tensor=2),
     Shape("8 of two GPUs, SGLang", "prefix_aware", tensor=2),
 )

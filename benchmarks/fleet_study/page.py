@@ -75,14 +75,15 @@ def _table(rows: Sequence[Mapping[str, Any]], load: float) -> list[str]:
     lines = [
         f"Load {load:.1f}:",
         "",
-        "| design | goodput, /s | met | mean TTFT, s | p99 TTFT, s | p99 gap, s | cache hits "
-        "| imbalance | moves | $ per 1,000 met | $ per million tokens |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+        "| design | goodput, /s | shed | met | mean TTFT, s | p99 TTFT, s | p99 gap, s "
+        "| cache hits | imbalance | moves | $ per 1,000 met | $ per million tokens |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for one in rows:
         met = one["dollars_per_met"]
         lines.append(
-            f"| {one['design']} | {one['goodput']:.1f} | {one['attainment'] or 0.0:.0%} "
+            f"| {one['design']} | {one['goodput']:.1f} | {one['shed']:,} "
+            f"| {one['attainment'] or 0.0:.0%} "
             f"| {one['ttft']:.2f} | {one['ttft_p99']:.2f} | {one['gap_p99']:.2f} "
             f"| {one['hits'] or 0.0:.0%} | {one['imbalance']:.2f} "
             f"| {one['migrations'] + one['handovers']:,} "

@@ -6,7 +6,11 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from benchmarks.fleet_study.designs import SHAPES, Shape, build
+from sojourn.decide.clock import SECOND
 from sojourn.report.metrics import measure
 from sojourn.sim.capacity import capacity, repeat
 from sojourn.sim.fleet.loop import FleetSimulation
@@ -24,7 +28,7 @@ BOUNDS: Final = {
     "servegen_mlarge_sub": (1.0, 0.05),
     "mooncake_conversation": (5.0, 0.1),
     "agent_claudecode": (30.0, 0.5),
-    "agent_miniswe": (30.0, 0.5),
+    "agent_miniswe": (5.0, 0.1),
 }
 """Bounds on TTFT and on the mean time of each further token, in seconds, by trace.
 
@@ -33,12 +37,37 @@ computed a step takes longer than the 0.1 s that suit chats.
 """
 
 
-ROWS_MAX: Final = {"agent_claudecode": 3000}
-"""So many requests are taken of a trace at most; its sessions cannot be thinned otherwise."""
+REQUESTS: Final = {"agent_claudecode": 6_000, "agent_miniswe": 16_000}
+"""Least requests of a run, where the default is too few: a queue must have the time to grow beyond
+the bound on TTFT."""
+AT_ONCE: Final = 1e6
+"""Factor on a rate at which everything comes at once."""
+
+CONTEXT_TOKENS_MAX: Final = 131_072
+PAUSE_SECONDS_MAX: Final = 600.0
+"""A session ends before the first request that the model cannot hold, and before the first pause
+that is longer: what comes an hour later meets another cache, and one session that lasts for days
+would make every run last for days."""
 
 
 def _read(name: str, data: Path) -> Trace:
-    return read_trace(data / f"{name}.parquet", limit=ROWS_MAX.get(name))
+    trace = read_trace(data / f"{name}.parquet")
+    return trace.take(_served(trace)) if trace.has_sessions else trace
+
+
+def _served(trace: Trace) -> NDArray[np.bool_]:
+    """Return which requests come before their session's end, as the study sets it."""
+    fits = trace.prompt_tokens + trace.output_tokens <= CONTEXT_TOKENS_MAX
+    soon = ~(trace.tool_seconds > PAUSE_SECONDS_MAX)
+    kept = fits & soon
+    over: set[int] = set()
+    for row in np.lexsort((trace.turn, trace.session)).tolist():
+        session = int(trace.session[row])
+        if session in over:
+            kept[row] = False
+        elif session >= 0 and not kept[row]:
+            over.add(session)
+    return kept
 
 
 def workload(name: str, data: Path, requests: int) -> Workload:
@@ -46,7 +75,8 @@ def workload(name: str, data: Path, requests: int) -> Workload:
     ttft, tpot = BOUNDS[name]
     classes = (SloClass("all", 1.0, ttft, tpot),)
     one = make_workload(_read(name, data), classes)
-    return repeat(one, max(1, -(-requests // len(one))))
+    least = max(requests, REQUESTS.get(name, 0))
+    return repeat(one, max(1, -(-least // len(one))))
 
 
 def run(task: tuple[str, str, int, Shape, float, float]) -> dict[str, Any]:
@@ -81,8 +111,20 @@ def run(task: tuple[str, str, int, Shape, float, float]) -> dict[str, Any]:
     }
 
 
-def sustained(name: str, data: str) -> tuple[float, float]:
-    """Return what round robin sustains of a trace: factor on its rate, requests a second."""
+def sustained(name: str, data: str, requests: int) -> tuple[float, float]:
+    """Return what round robin sustains of a trace: factor on its rate, requests a second.
+
+    Of sessions that is what its replicas serve in a second while they are busy, if all sessions
+    begin at once. A session has at most one request in the queue, and while its tools run none: so
+    the queue by which capacity is found otherwise says little of them, and hardly grows.
+    """
     one = make_workload(_read(name, Path(data)), ())
-    found = capacity(one, build(SHAPES[0], one.block_tokens, 0.0))
-    return found.rate_scale, found.requests_per_second
+    design = build(SHAPES[0], one.block_tokens, 0.0)
+    if (np.asarray(one.program) < 0).any():
+        found = capacity(one, design)
+        return found.rate_scale, found.requests_per_second
+    rows = workload(name, Path(data), requests)
+    record = FleetSimulation(rows, design, AT_ONCE).run()
+    busy = float(record.steps.duration.sum()) / SECOND / design.groups[0].count
+    rate = np.count_nonzero(record.requests.finish >= 0) / busy
+    return float(rate * rows.span / SECOND / len(rows)), float(rate)

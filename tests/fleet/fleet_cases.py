@@ -260,7 +260,8 @@ def check_left(sim):
             move = sim.moves.live.get(id)
             if move is None:
                 where = sim.units[index].replica
-                full = any(one in sim.open for one in (*where.exports, *where.pool.landed))
+                coming = [one for one in where.pool.landed if one not in where.machine.queue.live]
+                full = any(one in sim.open for one in (*where.exports, *coming))
                 assert full, f"request {id} waits on replica {index} for ever"
                 continue
             assert move.stream is not None, f"request {id} waits for room for ever"

@@ -240,5 +240,26 @@ def test_what_a_policy_reads_of_running_requests_is_current():
         assert (computed, decoded) == (32 + ended - 1, ended)
 
 
+def test_who_came_with_kv_goes_before_who_waits_for_blocks():
+    """Two that came hold over 100 of 200 blocks; the one before them in the queue needs 125."""
+    rows = [
+        (0.0, 16, 2, 0),
+        (0.0, 1300, 90, 0),  # runs on replica 1 until both have come
+        (0.0, 16, 2, 0),
+        (0.001, 1990, 5, 0),  # the head of its queue
+        (0.002, 800, 400, 0),
+        (0.003, 16, 5, 0),
+        (0.004, 800, 400, 0),
+    ]
+    moves = [(50 * MILLISECOND, 4, 1), (50 * MILLISECOND, 6, 1)]
+    _, record = moved(rows, moves, default_link=Link(bytes_per_second=1e9))
+    assert [one.outcome for one in record.fleet.moves] == ["done", "done"]
+    assert record.reasons == ()
+    assert record.requests.replica.tolist() == [0, 1, 0, 1, 1, 1, 1]
+    gaps = record.requests.gap[[4, 6]]
+    assert (gaps < 5 * MILLISECOND).all(), "they did not join the batch at once"
+    assert record.requests.first_token[3] > record.requests.finish[[4, 6]].min()
+
+
 def _running(fleet):
     return [one for replica in fleet.replicas for one in replica.running()]

@@ -81,6 +81,37 @@ def test_what_the_metadata_say_of_a_fleet_is_checked(record, tmp_path):
         read_steplog(path)
 
 
+@pytest.mark.parametrize(
+    ("rows", "change", "reason"),
+    [
+        ("units", {"index": 5}, "that of replica 5"),
+        ("units", {"ended": 0, "asked": 9}, "impossible times"),
+        ("units", {"gpus": 0}, "impossible times or GPUs"),
+        ("moves", {"target": 77}, "to 77, but there are 6"),
+        ("moves", {"source": -1}, "from replica -1"),
+        ("moves", {"ended": 0}, "ends before it begins"),
+        ("events", {"replica": 8}, "an event of replica 8"),
+        ("events", {"time": -1}, "an event of replica"),
+    ],
+)
+def test_rows_that_contradict_one_another_are_refused(record, tmp_path, rows, change, reason):
+    path = tmp_path / "fleet.parquet"
+    fleet = replace(record.fleet)
+    first, *others = getattr(fleet, rows)
+    setattr(fleet, rows, [replace(first, **change), *others])
+    write_steplog(path, replace(record, fleet=fleet), SOURCE)
+    with pytest.raises(UserError, match=f"is a damaged step log .*{reason}"):
+        read_steplog(path)
+
+
+def test_rows_of_a_replica_that_is_not_there_are_refused(record, tmp_path):
+    path = tmp_path / "fleet.parquet"
+    fleet = replace(record.fleet, units=record.fleet.units[:1], moves=[], events=[])
+    write_steplog(path, replace(record, fleet=fleet), SOURCE)
+    with pytest.raises(UserError, match="but there are 1"):
+        read_steplog(path)
+
+
 def test_the_report_of_a_recorded_fleet_is_that_of_the_run(record, tmp_path, capsys):
     write_steplog(tmp_path / "fleet.parquet", record, SOURCE)
     names = {"--json": "r.json", "--html": "r.html", "--timeline": "t.json"}

@@ -111,6 +111,9 @@ def read_fleet(
         routing_seconds: See `FleetRecord`.
         tables: The rows of each file, by kind.
         rows_of: Rows of the requests by number; moves of others are left out.
+
+    Raises:
+        ValueError: If rows contradict one another.
     """
     if known is None:
         return None
@@ -121,7 +124,28 @@ def read_fleet(
         for row in _read(table["move"], "move"):
             if row["request"] in rows_of:
                 fleet.moves.append(MoveRow(**{**row, "request": rows_of[row["request"]]}))
+    _check(fleet)
     return fleet
+
+
+def _check(fleet: FleetRecord) -> None:
+    """Refuse a fleet whose rows name replicas that it lacks, or end before they begin."""
+    replicas = len(fleet.units)
+    for place, unit in enumerate(fleet.units):
+        if unit.index != place:
+            raise ValueError(f"row {place} of its replicas is that of replica {unit.index}")
+        if not 0 <= unit.asked <= unit.ended or unit.up > unit.ended or unit.gpus < 1:
+            raise ValueError(f"replica {place} has impossible times or GPUs")
+    for move in fleet.moves:
+        if not (0 <= move.source < replicas and 0 <= move.target < replicas):
+            raise ValueError(
+                f"a move from replica {move.source} to {move.target}, but there are {replicas}"
+            )
+        if not 0 <= move.began <= move.ended:
+            raise ValueError(f"a move of replica {move.source} ends before it begins")
+    for event in fleet.events:
+        if event.time < 0 or not -1 <= event.replica < replicas:
+            raise ValueError(f"an event of replica {event.replica}, but there are {replicas}")
 
 
 def _read(table: pa.Table, kind: str) -> list[dict[str, Any]]:

@@ -147,12 +147,20 @@ def _add_requests(record: RunRecord, files: Sequence[_File]) -> None:
         [file.rows for file in files],
         {number: row for row, number in enumerate(numbers.tolist())},
     )
+    if record.fleet is not None:
+        named = max((int(column.max(initial=-1)) for column in _replicas(record)), default=-1)
+        if named >= len(record.fleet.units):
+            raise ValueError(f"rows of replica {named}, but there are {len(record.fleet.units)}")
     if any(file.known["traced"] for file in files):
         states = _columns(files, "state", names)
         record.transitions = TransitionColumns(**_placed(states, numbers))
     if any(file.known.get("shadowed") for file in files):
         differences = _columns(files, "difference", names)
         record.differences = DifferenceColumns(**_placed(differences, numbers))
+
+
+def _replicas(record: RunRecord) -> tuple[IntArray, IntArray]:
+    return record.requests.replica, record.steps.replica
 
 
 def _numbers(files: Sequence[_File]) -> IntArray:

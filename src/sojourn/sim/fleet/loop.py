@@ -23,6 +23,7 @@ from sojourn.fleet.design import FAIL, RETRY, Design
 from sojourn.fleet.slots import Fetch, Place, Route, ScaleSlot, Verdict
 from sojourn.fleet.views import DOWN, DRAINING, UP, Load
 from sojourn.policies.tables import SLOTS
+from sojourn.sim.fleet.landed import unblock
 from sojourn.sim.fleet.lifecycle import Lifecycle
 from sojourn.sim.fleet.lines import lines_of, send_first
 from sojourn.sim.fleet.links import Links
@@ -201,9 +202,7 @@ class FleetSimulation(Simulation):
                 self._call_at(index, time)
                 return
         if unit.bridge:
-            said, unit.said = unit.said, None  # it knows its own load, however old its reports are
             self.moves.fetch(unit, time)
-            unit.said = said
         room = unit.room if unit.bridge else None
         backlog = unit.backlog if self.kept else 0
         began = perf_counter_ns()
@@ -212,7 +211,8 @@ class FleetSimulation(Simulation):
         self.decisions += 1
         if check is not None:
             check(replica)
-        if room is not None and any(map(gt, unit.room, room)):  # what did not fit may fit now
+        freed = room is not None and any(map(gt, unit.room, room))  # what did not fit may now
+        if freed or (again == NEVER and unblock(replica)):
             again = replica.interrupt(time) if replica.steps else time
         self._call_at(index, again)
         self.changed(unit, time)

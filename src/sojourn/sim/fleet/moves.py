@@ -128,17 +128,24 @@ class Moves:
 
     def fetch(self, target: Unit, now: Time) -> None:
         """At a boundary of a decode replica: begin to copy what waits for it, in order."""
-        while target.bridge:
-            request, index, tokens = target.bridge[0]
-            pool = target.replica.pool
-            if not self.sim.place.pulls(request, target, pool.blocks_at(request, tokens)):
-                return
-            if not pool.land(request, tokens):
-                return
-            target.bridge.popleft()
-            move = Move(HANDOVER, request, self.sim.units[index], target, now, left=now)
-            self.live[request.id] = move
-            self.copy(move, tokens, now)
+        said, target.said = target.said, None  # it knows its own load, however old its reports are
+        while target.bridge and self._fetch(target, now):
+            pass
+        target.said = said
+
+    def _fetch(self, target: Unit, now: Time) -> bool:
+        """Begin to copy the first that waits for a replica, if it has room."""
+        request, index, tokens = target.bridge[0]
+        pool = target.replica.pool
+        if not self.sim.place.pulls(request, target, pool.blocks_at(request, tokens)):
+            return False
+        if not pool.land(request, tokens):
+            return False
+        target.bridge.popleft()
+        move = Move(HANDOVER, request, self.sim.units[index], target, now, left=now)
+        self.live[request.id] = move
+        self.copy(move, tokens, now)
+        return True
 
     def migrate(self, request: Request, source: Unit, target: Unit, now: Time) -> bool:
         """Begin to move a decoding request; return whether it can be begun."""

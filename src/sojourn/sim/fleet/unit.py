@@ -13,6 +13,7 @@ from sojourn.decide.states import DECODE, NEW, WAITING
 from sojourn.engine.replica import Replica
 from sojourn.fleet.design import Group
 from sojourn.fleet.views import STARTING, Load, RoutedView
+from sojourn.sim.fleet.landed import put_first
 from sojourn.sim.recorder import RunRecorder
 
 
@@ -85,7 +86,9 @@ class Unit:
         self.open_tokens += request.prompt
         self.urgent += request.priority < 0
         self.sent += 1
-        if request.id not in self.replica.pool.landed:
+        if request.id in self.replica.pool.landed:
+            put_first(self.replica, self.clock.now)
+        else:
             self.prefilling[request.id] = request.target
             self.prompt_tokens += request.target
 
