@@ -27,7 +27,7 @@ PAGES: Final = (
     DOCS / "how-to" / "rollouts.md",
     DOCS / "reference" / "rollout-scenario.md",
 )
-FILE: Final = re.compile(r"<!-- file: ([\w.-]+) -->\n```(?:toml|csv)\n(.*?)```\n", re.DOTALL)
+FILE: Final = re.compile(r"<!-- file: ([\w.-]+) -->\n```(?:toml|text)\n(.*?)```\n", re.DOTALL)
 COMMAND: Final = re.compile(r"<!-- command: (\w+) -->\n```sh\n(.+?)\n```\n", re.DOTALL)
 OUTPUT: Final = re.compile(
     r"(<!-- output: (\w+), ([^>\n]*) -->\n```text\n)(?:.*?)(\n```\n)", re.DOTALL

@@ -56,7 +56,7 @@ def test_one_bar_is_merged_with_the_others(monkeypatch, tmp_path):
         seen.append(options)
         return [BAD]
 
-    monkeypatch.setitem(command.BARS, "placement", (measure, 4))
+    monkeypatch.setattr(command, "BARS", {**command.BARS, "placement": (measure, 4)})
     monkeypatch.setattr(command, "REFERENCE", tmp_path)
     words = ["x", "--bars", "placement", "--first", "7", "--json", str(path), "--write"]
     monkeypatch.setattr(sys, "argv", words)
