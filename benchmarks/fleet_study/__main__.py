@@ -2,8 +2,8 @@
 
 Loads are fractions of what round robin over stock vLLM sustains on the same trace. Every design
 has the same 16 GPUs, so per GPU and per dollar give the same order; dollars are shown because they
-are what is paid. A design wins if its goodput is more than 3 % above round robin's and above all
-others'; else stock is kept.
+are what is paid. A design wins if its goodput is more than 3 % above the better of round robin and
+vLLM's own balancer, and above all others'; else stock is kept.
 """
 
 from __future__ import annotations

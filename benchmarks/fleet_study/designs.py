@@ -20,6 +20,8 @@ GPUS: Final = 16
 SEATS: Final = 256
 TOKENS: Final = 2048
 BASELINE: Final = "round robin"
+STOCK: Final = (BASELINE, "vLLM data parallel")
+"""What needs nothing but vLLM and a plain balancer; the better of them is what is to be beaten."""
 LINK: Final = Link("rdma", bytes_per_second=50e9, latency=from_seconds(2e-5))
 """A 400 Gbit/s port for each GPU."""
 
