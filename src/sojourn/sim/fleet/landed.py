@@ -1,9 +1,9 @@
 """Requests whose KV has come from elsewhere, in the queue of a replica.
 
-They hold blocks while they wait, so nobody may keep them waiting who waits for blocks: they go
-first, in the order of the replica's recipe. (Llumnix lets a migrated request join the batch at
-once.) Where even that seats nobody, because each lacks a block that the others hold, the last of
-them gives its KV up and is computed anew.
+They hold blocks while they wait, so nobody may keep them waiting who waits for blocks: where the
+first come are the first served, they go first. (Llumnix lets a migrated request join the batch at
+once.) Where nobody can be seated for want of blocks that such requests hold, the last of them gives
+its KV up and is computed anew.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from sojourn.decide.clock import Time
 from sojourn.decide.queues import Key, RankedQueue
 from sojourn.decide.request import Request
 from sojourn.engine.replica import Replica
+from sojourn.policies.order.fcfs import Fcfs
 
 
 class LandedFirst:
@@ -29,10 +30,13 @@ class LandedFirst:
 def put_first(replica: Replica, now: Time) -> None:
     """Let a replica's queue put those first whose KV has landed; once is enough.
 
-    A queue of groups has an order of its own, in which only the groups take turns.
+    Only first come first served is changed so. Under other orders a place in the queue is the
+    policy's own business: those who run may give way to it, or groups take turns.
     """
     queue = replica.machine.queue
-    if isinstance(queue, RankedQueue) and not isinstance(queue.key, LandedFirst):
+    if not isinstance(replica.machine.policies.order, Fcfs) or not isinstance(queue, RankedQueue):
+        return
+    if not isinstance(queue.key, LandedFirst):
         queue.key = LandedFirst(replica, queue)
         for request in queue.requests():
             queue.push(request, now)
