@@ -192,3 +192,40 @@ def test_recorded_rollouts_take_the_place_of_laws(folder, capsys):
     assert settings["prompts"]["measured"]["rollouts"] == 80
     assert settings["lengths"]["recorded"] == 80
     assert "median_tokens" not in settings["lengths"]
+
+
+@pytest.mark.parametrize("flag", ["--json", "--html"])
+@pytest.mark.parametrize(("table", "key"), [("prompts", "file"), ("lengths", "file")])
+def test_no_output_replaces_a_file_that_the_scenario_names(folder, capsys, flag, table, key):
+    (folder / "own.csv").write_text("prompt,reward\na,1\n")
+    text = SMALL.replace(f"[{table}]", f'[{table}]\n{key} = "own.csv"')
+    (folder / "small.toml").write_text(text)
+    done = run(capsys, "rollout", "compare", "small.toml", flag, "own.csv")
+    assert (done.code, done.out) == (2, "")
+    assert "own.csv', which is read; name another file" in done.err
+    assert (folder / "own.csv").read_text() == "prompt,reward\na,1\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("warmup_steps = 1", 'warmup_steps = "x"', "warmup_steps is"),
+        ("[engines]", "[engines]\nload_period_seconds = 1e-9", "must be 0, or at least 0.001"),
+        (
+            "[engines]",
+            "[[losses]]\nat_seconds = 1.0\nengine = 2\n[engines]\ncount = 2",
+            "losses.engine is 2, but engines.count is 2",
+        ),
+        (
+            "[engines]",
+            "[[losses]]\nat_seconds = 0.1\nengine = 0\nfor_seconds = 0.0\n[engines]\ncount = 1",
+            "all engines are lost",
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused_in_a_sentence(folder, capsys, old, new, told):
+    (folder / "small.toml").write_text(SMALL.replace(old, new, 1))
+    done = run(capsys, "rollout", "compare", "small.toml", "--steps", "3", "--jobs", "1")
+    assert done.code == 2
+    assert told in done.err
+    assert done.err.count("\n") == 1

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from sojourn.sim.rollout.study import RolloutStudy, RunTask
 
 INTERRUPTED: Final = 130
+READ: Final = (("prompts", "file"), ("lengths", "file"), ("engines", "cost"), ("engines", "recipe"))
+"""Tables and keys of a scenario that name a file."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -61,9 +63,10 @@ def compare(
 
         sojourn rollout compare scenario.toml --json out.json --html out.html
     """
-    opt.check_outputs({"--json": json, "--html": html}, file)
+    outputs = {"--json": json, "--html": html}
+    opt.check_outputs(outputs, None, file)
     opt.check_jobs(jobs)
-    scenario = _read(file, steps, seeds)
+    scenario = _read(file, steps, seeds, outputs)
     study = _run(scenario, jobs, quiet)
     if not _deliver(scenario, study, json, html, notes=not quiet):
         raise typer.Exit(INTERRUPTED)
@@ -82,19 +85,34 @@ def scenario() -> None:
     typer.echo(EXAMPLE, nl=False)
 
 
-def _read(file: Path, steps: int | None, seeds: int | None) -> Scenario:
-    """Return the scenario, with what the command line says in place of it."""
+def _read(
+    file: Path, steps: int | None, seeds: int | None, outputs: Mapping[str, Path | None]
+) -> Scenario:
+    """Return the scenario, with what the command line says in place of it.
+
+    No output may replace a file that the scenario names.
+    """
     from sojourn.files import read_toml
     from sojourn.sim.rollout.scenario import scenario_of
 
     document = read_toml(file)
+    named = [_named(document, table, key) for table, key in READ]
+    opt.check_outputs(outputs, None, *(file.parent / one for one in named if one))
     if steps is not None:
         document["steps"] = steps
-        if document.get("warmup_steps", 0) >= steps > 0:
+        warmup = document.get("warmup_steps", 0)
+        if isinstance(warmup, int) and warmup >= steps > 0:
             document["warmup_steps"] = steps // 4
     if seeds is not None:
         document["seeds"] = seeds
     return scenario_of(document, str(file), file.parent)
+
+
+def _named(document: Mapping[str, Any], table: str, key: str) -> str:
+    """Return the file that a key names; empty if there is none, or no text."""
+    found = document.get(table)
+    value = found.get(key) if isinstance(found, dict) else None
+    return value if isinstance(value, str) else ""
 
 
 def _run(scenario: Scenario, jobs: int | None, quiet: bool) -> RolloutStudy:

@@ -144,6 +144,11 @@ class RolloutSimulation:
 
     def _stalled(self) -> UserError:
         run = self.machine.run
+        if not run.engines:
+            return UserError(
+                f"candidate {self.name!r}: all engines are lost in step {run.step}, and none comes "
+                "back; change [[losses]]"
+            )
         return UserError(
             f"candidate {self.name!r} comes to a standstill in step {run.step}: {run.usable} of "
             f"{run.need} groups are ready, {len(run.open_groups)} are open and nothing runs; "

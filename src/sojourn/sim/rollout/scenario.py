@@ -41,6 +41,7 @@ KEYS: Final = (
 )
 SEEDS_MAX: Final = 1000
 STEPS_MAX: Final = 100_000
+LOAD_PERIOD_MIN: Final = 0.001
 BATCH_ROLLOUTS_MAX: Final = 1_000_000
 
 
@@ -239,6 +240,11 @@ def _engines(
     given = made(EngineTable, table(document, "engines", origin), "engines", origin)
     where = f"{origin}: engines"
     try:
+        if 0.0 < given.load_period_seconds < LOAD_PERIOD_MIN:
+            raise UserError(
+                f"load_period_seconds is {given.load_period_seconds:g}; it must be 0, or at least "
+                f"{LOAD_PERIOD_MIN:g}"
+            )
         cost: Roofline | Fitted
         if given.cost:
             if not given.kv_cache_tokens:
@@ -263,7 +269,8 @@ def _engines(
             raise UserError(f"{origin}: {error}") from None
         losses.append(loss)
     for loss in losses:
-        if loss.engine >= given.count + len(losses):  # each loss may bring one more
+        earlier = sum(one.at_seconds < loss.at_seconds for one in losses)
+        if loss.engine >= given.count + earlier:  # each loss may bring one more
             raise UserError(
                 f"{origin}: losses.engine is {loss.engine}, but engines.count is {given.count}; "
                 "they are counted from 0"
