@@ -150,9 +150,9 @@ def test_a_lost_engine_costs_what_was_not_told_and_nothing_else():
     assert record.engine_tokens == ledger["generated"] + record.untold_tokens
 
 
-def test_one_engine_that_is_lost_for_good_is_a_standstill():
+def test_one_engine_that_is_lost_for_good_ends_the_run():
     where = world(engines=engines(count=1, losses=(Loss(0.1, 0),)))
-    with pytest.raises(UserError, match="comes to a standstill in step 1"):
+    with pytest.raises(UserError, match="all engines are lost in step 1"):
         simulate(where, recipe("sync"))
 
 
