@@ -13,6 +13,9 @@ from benchmarks.grpo_digits.training import Sizes
 STUDENT: Final = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201)
 """97.5 % points of Student's t for 1, 2, ... degrees of freedom."""
 
+FRESH: Final = 5
+"""Seeds from here on were run when the results of those before had been looked at."""
+
 Result = Mapping[str, Any]
 Number = Callable[[Result], float]
 
@@ -88,11 +91,10 @@ def common(results: Sequence[Result], one: str, other: str) -> list[int]:
 
 def page(results: Sequence[Result], sizes: Sizes) -> str:
     """Return the page's generated part."""
-    seeds = len({one["seed"] for one in results})
     first = solved(results[0], 0)
     return "\n\n".join(
         (
-            f"{seeds} seeds, {sizes.updates} updates of {sizes.groups} groups of "
+            f"{_seeds(results)}, {sizes.updates} updates of {sizes.groups} groups of "
             f"{sizes.rollouts}; all runs begin with the same weights, which solve {first:.0%}.",
             "\n".join(verdicts(results)),
             table(results),
@@ -100,6 +102,16 @@ def page(results: Sequence[Result], sizes: Sizes) -> str:
             by_digits(results, sizes),
         )
     )
+
+
+def _seeds(results: Sequence[Result]) -> str:
+    """Return how many seeds the arms were run with."""
+    counts = {arm: 0 for arm, _ in _arms(results)}
+    for one in results:
+        counts[one["arm"]] += 1
+    least = min(counts.values())
+    more = [f"`{arm}` {count}" for arm, count in counts.items() if count > least]
+    return f"{least} seeds" + (f" ({', '.join(more)})" if more else "")
 
 
 def table(results: Sequence[Result]) -> str:
@@ -235,4 +247,15 @@ def _planted(results: Sequence[Result], real: str, planted: str) -> str:
     return (
         f"- **`{planted}` against `{real}`:** {verdict}: {'; '.join(parts)}; "
         f"tokens {tokens.show('+.1%')} ({len(common(results, real, planted))} seeds)."
+        f"{_fresh(results, real, planted)}"
     )
+
+
+def _fresh(results: Sequence[Result], real: str, planted: str) -> str:
+    """Return the same of the seeds that nobody had looked at; empty if there are few."""
+    late = [one for one in results if one["seed"] >= FRESH]
+    seeds = common(late, real, planted)
+    if len(seeds) < 3:
+        return ""
+    parts = [f"{words} {paired(late, planted, real, n).show('+.1%')}" for words, n in NUMBERS]
+    return f" Seeds {seeds[0]} to {seeds[-1]} alone: {'; '.join(parts)}."

@@ -1,6 +1,6 @@
 """Bar: the variance of what is estimated is within 1.05 of oracle Neyman, at equal spend.
 
-Run: python -m benchmarks.rollout_bars.allocation [--seeds 16] [--first 1000]
+Run: python -m benchmarks.rollout_bars --bars allocation
 
 Prompts are drawn at random. What is estimated is each prompt's success probability, and what is
 compared is the sum of p (1 - p) / n. Two oracles know p: one keeps the same floor and whole
@@ -9,7 +9,6 @@ numbers, the other is the continuous optimum without either.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
@@ -246,16 +245,3 @@ def rows(options: Options) -> list[Row]:
     for title in ("hard data", "jumps", "fast"):
         found += compare(title, options._replace(seeds=max(options.seeds // 2, 2)), SHORT)
     return found
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=16)
-    parser.add_argument("--first", type=int, default=1000)
-    parser.add_argument("--jobs", type=int, default=1)
-    given = parser.parse_args()
-    rows(Options(given.seeds, given.first, given.jobs))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """Bar: group-aware placement closes half of the makespan gap to clairvoyant longest-first.
 
-Run: python -m benchmarks.rollout_bars.placement [--seeds 30] [--first 1000]
+Run: python -m benchmarks.rollout_bars --bars placement
 
 Lengths are log-normal; the share of the variance of their logarithm that siblings have in common is
 swept. At .5 at least half of the gap from least in flight to longest first, with true lengths, is
@@ -12,7 +12,6 @@ and what siblings truly have in common.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from math import exp, log, sqrt
@@ -238,16 +237,3 @@ def rows(options: Options) -> list[Row]:
     for case in OTHERS:
         found += compare(case, 0.5, few, SHORT, batches=1)
     return found
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=30)
-    parser.add_argument("--first", type=int, default=1000)
-    parser.add_argument("--jobs", type=int, default=1)
-    given = parser.parse_args()
-    rows(Options(given.seeds, given.first, given.jobs))
-
-
-if __name__ == "__main__":
-    main()

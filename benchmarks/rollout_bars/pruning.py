@@ -1,6 +1,6 @@
 """Bar: pruning by score beats random pruning and smaller groups at equal tokens, or is off.
 
-Run: python -m benchmarks.rollout_bars.pruning [--seeds 8] [--first 1000]
+Run: python -m benchmarks.rollout_bars --bars pruning
 
 Prompts have a success probability; a failure is longer than a success; a report at the checkpoint
 has a score that ranks a success above a failure with the stated AUC. What counts is the share of
@@ -11,7 +11,6 @@ that pruning by score took: between two of its points one can always mix.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -253,16 +252,3 @@ def _off(auc: float, pruned: Interval) -> tuple[str, bool | None]:
 
 def _least(barred: bool, found: Interval, least: float) -> tuple[str, bool | None]:
     return (f"≥ {least:g}", found.low >= least) if barred else ("", None)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=8)
-    parser.add_argument("--first", type=int, default=1000)
-    parser.add_argument("--jobs", type=int, default=1)
-    given = parser.parse_args()
-    rows(Options(given.seeds, given.first, given.jobs))
-
-
-if __name__ == "__main__":
-    main()

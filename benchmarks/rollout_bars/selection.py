@@ -1,11 +1,10 @@
 """Bar: selection beats Thompson draws and the posterior mean, both with a decay of one half.
 
-Run: python -m benchmarks.rollout_bars.selection [--seeds 12] [--first 1000]
+Run: python -m benchmarks.rollout_bars --bars selection
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -195,16 +194,3 @@ def rows(options: Options) -> list[Row]:
         if title != "base":
             found += compare(title, few, SHORT)
     return found
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=12)
-    parser.add_argument("--first", type=int, default=1000)
-    parser.add_argument("--jobs", type=int, default=1)
-    given = parser.parse_args()
-    rows(Options(given.seeds, given.first, given.jobs))
-
-
-if __name__ == "__main__":
-    main()

@@ -8,6 +8,8 @@ import tomllib
 import pytest
 from command_line import run
 
+from sojourn.sim.rollout.loop import RolloutSimulation
+
 SMALL = """
 name = "small"
 steps = 4
@@ -109,13 +111,18 @@ BAD = [
     ('candidates = [{ selekt = "uniform" }]', "did you mean 'select'?"),
     ("candidates = [{ plan = { stale = 3 } }]", "did you mean 'staleness_"),
     ("candidates = [{ plan = { tokens_max = 0 } }]", "plan.tokens_max is 0"),
+    ('candidates = [{ control = { policy = "april", ratio = "2" } }]', "it must be a number"),
+    ('candidates = [{ name = "a", control = { policy = "april", ratio = -1 } }]', "candidate 'a'"),
+    ('candidates = [{ name = "(oracle)" }]', "called '(oracle)', as the bounds on selection are"),
+    ('candidates = [{ name = "" }]', "it must be a text that is not empty"),
+    ("candidates = [{ preset = 3 }]", "name '3': allowed: april, april-1.25, async, dapo"),
     ('baseline = "april-3"', "unknown baseline"),
     ("plan = 3", "plan is 3; it must be a table, [plan]"),
     ("[plan]\nbatch_group = 3", "did you mean 'batch_groups'?"),
     ("[plan]\nbatch_groups = 2.5", "plan.batch_groups is 2.5; it must be a whole number"),
     ("[plan]\nbatch_groups = 0", "plan.batch_groups is 0; it must be at least 1"),
     ("[plan]\ntokens_max = 100000000", "an engine holds"),
-    ("[plan]\nbatch_groups = 64\n[prompts]\ncount = 10", "there are only 10 prompts"),
+    ("[plan]\nbatch_groups = 64\n[prompts]\ncount = 10", "prompts.count is only 10"),
     ("[plan]\nseed = 3", "unknown key plan.seed in bad.toml: name 'seed': did you mean 'seeds'?"),
     ("[plan]\nrollouts_per_group = 1000000000", "is 32000000000; it must be at most 1000000"),
     (
@@ -131,6 +138,14 @@ BAD = [
     ('[lengths]\nfile = "nope.parquet"', "nope.parquet: no such file"),
     ('[lengths]\nfile = "sample"\nsigma_log = 1.0', "has no effect beside lengths.file"),
     ("[lengths]\nrecorded = [1]", "unknown key lengths.recorded"),
+    (
+        "[lengths]\nmedian = 3",
+        "did you mean 'median_tokens'? allowed: difficulty_correlation, file,",
+    ),
+    (
+        "[prompts]\ncoun = 3",
+        "did you mean 'count'? allowed: columns, count, domains, embedding_numbers, file",
+    ),
     ('[engines]\nmodel = "lama-3.1-8b"', "did you mean 'llama-3.1-8b'?"),
     ('[engines]\ngpu = "h10-sxm"', "did you mean 'h100-sxm'?"),
     ("[engines]\ncount = 0", "engines.count is 0; it must be from 1"),
@@ -155,6 +170,7 @@ def test_a_wrong_scenario_is_one_sentence_and_writes_nothing(folder, capsys, tex
     assert done.err.startswith("error: ")
     assert done.err.count("\n") == 1
     assert sentence in done.err
+    assert "bad.toml" in done.err, "it does not say where"
     assert sorted(folder.iterdir()) == before
 
 
@@ -192,6 +208,23 @@ def test_recorded_rollouts_take_the_place_of_laws(folder, capsys):
     assert settings["prompts"]["measured"]["rollouts"] == 80
     assert settings["lengths"]["recorded"] == 80
     assert "median_tokens" not in settings["lengths"]
+
+
+def test_ctrl_c_writes_what_had_ended(folder, capsys, monkeypatch):
+    whole, runs = RolloutSimulation.run, []
+
+    def cut_short(simulation):
+        runs.append(simulation)
+        if len(runs) == 2:
+            raise KeyboardInterrupt
+        return whole(simulation)
+
+    monkeypatch.setattr(RolloutSimulation, "run", cut_short)
+    done = run(capsys, "rollout", "compare", "small.toml", "--jobs", 1, "--json", "out.json")
+    assert (done.code, len(runs)) == (130, 2)
+    assert done.err == "interrupted: 1 runs had ended\n"
+    document = json.loads((folder / "out.json").read_text())
+    assert document["complete"] is False
 
 
 @pytest.mark.parametrize("flag", ["--json", "--html"])

@@ -128,10 +128,11 @@ def test_decisions_are_not_part_of_the_engine(steps):
     assert calibrate(samples(longer, "log", decision / 1e12)).coefficients == TRUE
 
 
-def test_a_price_that_bends_with_the_size_of_the_step_is_found_when_it_helps(steps):
-    found = calibrate(samples(noisy(record_of(BENT).steps, 0.05), "log"))
+@pytest.mark.parametrize("spread", [0.02, 0.05, 0.2])
+def test_a_price_that_bends_with_the_size_of_the_step_is_found_when_it_helps(steps, spread):
+    found = calibrate(samples(noisy(record_of(BENT).steps, spread), "log"))
     assert found.coefficients.dense_until
-    straight = calibrate(samples(noisy(steps, 0.05), "log"))
+    straight = calibrate(samples(noisy(steps, spread), "log"))
     assert not straight.coefficients.dense_until
     ours, theirs = Fitted(found.coefficients), Fitted(BENT)
     for decodes in (1, 4, 12, 30, 45):

@@ -95,6 +95,8 @@ def test_intervals_are_student_s():
     assert student(29) == pytest.approx(2.045, abs=0.002)
     found = estimate([1.0, 2.0, 3.0])
     assert found.interval == pytest.approx((2 - 4.303 / 3**0.5, 2 + 4.303 / 3**0.5))
+    assert estimate([1.0, 3.0]).interval[0] < 0.0 < estimate([1.0, 3.0]).interval[1]
+    assert estimate([1.0, 3.0], least=0.0).interval[0] == 0.0
     assert estimate([1.0]).interval is None
     assert estimate([None]) is None
 
@@ -150,6 +152,20 @@ def test_one_seed_decides_nothing():
     verdict = judge(rows, "sync")
     assert verdict.recommended == "sync"
     assert "one seed has no interval" in verdict.text
+
+
+def test_two_seeds_are_said_to_be_few():
+    rows = summarise(study(("sync", (10, 11)), ("fast", (5, 5.6))), "sync")
+    assert "2 seeds say little of their spread" in judge(rows, "sync").text
+    rows = summarise(study(("sync", (10, 11, 12)), ("fast", (5, 5.6, 6))), "sync")
+    assert "say little" not in judge(rows, "sync").text
+
+
+def test_groups_that_never_differ_are_the_verdict():
+    runs = [record(name, 10.0, seed, mixed=0) for name in ("sync", "fast") for seed in range(3)]
+    verdict = judge(summarise(runs, "sync"), "sync")
+    assert verdict.recommended == "sync"
+    assert "no group had a signal, as all rollouts of each got the same reward" in verdict.text
 
 
 def test_the_gap_is_from_the_baseline_s_uniform_selection_to_the_oracle():

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -25,6 +24,7 @@ from sojourn.cli.experiment import (
 )
 from sojourn.cli.fleets import files_of, read_fleets, resolve
 from sojourn.cli.outputs import timeline_line
+from sojourn.cli.progress import runs_bar
 from sojourn.cli.streams import console
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def _run(experiment: Experiment, tasks: Sequence[Task], jobs: int | None) -> Stu
     from sojourn.report import summarise
     from sojourn.sim.study import run_study
 
-    with _bar(len(tasks), experiment.quiet) as told:
+    with runs_bar(len(tasks), experiment.quiet) as told:
         return run_study(
             experiment.workload,
             experiment.fleet,
@@ -143,26 +143,6 @@ def _run(experiment: Experiment, tasks: Sequence[Task], jobs: int | None) -> Stu
             jobs=jobs,
             told=told,
         )
-
-
-@contextmanager
-def _bar(runs: int, quiet: bool) -> Iterator[Callable[[Task], None]]:
-    """Show on a terminal how many runs have ended; yields what to call after each."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    made = console(err=True)
-    if quiet or not made.is_terminal:
-        yield lambda _: None
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=made, transient=True) as progress:
-        bar = progress.add_task("running", total=runs)
-        yield lambda _: progress.advance(bar)
 
 
 def _deliver(

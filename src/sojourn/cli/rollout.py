@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -11,11 +10,12 @@ import typer
 
 from sojourn.cli import completion
 from sojourn.cli import options as opt
+from sojourn.cli.progress import runs_bar
 from sojourn.cli.streams import console
 
 if TYPE_CHECKING:
     from sojourn.sim.rollout.scenario import Scenario
-    from sojourn.sim.rollout.study import RolloutStudy, RunTask
+    from sojourn.sim.rollout.study import RolloutStudy
 
 INTERRUPTED: Final = 130
 READ: Final = (("prompts", "file"), ("lengths", "file"), ("engines", "cost"), ("engines", "recipe"))
@@ -120,28 +120,8 @@ def _run(scenario: Scenario, jobs: int | None, quiet: bool) -> RolloutStudy:
     from sojourn.sim.rollout.study import run_rollouts, tasks_of
 
     tasks = tasks_of(scenario)
-    with _bar(len(tasks), quiet) as told:
+    with runs_bar(len(tasks), quiet) as told:
         return run_rollouts(scenario, tasks, jobs=jobs, told=told)
-
-
-@contextmanager
-def _bar(runs: int, quiet: bool) -> Iterator[Callable[[RunTask], None]]:
-    """Show on a terminal how many runs have ended; yields what to call after each."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    made = console(err=True)
-    if quiet or not made.is_terminal:
-        yield lambda _: None
-        return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=made, transient=True) as progress:
-        bar = progress.add_task("running", total=runs)
-        yield lambda _: progress.advance(bar)
 
 
 def _deliver(

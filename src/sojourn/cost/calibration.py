@@ -35,10 +35,12 @@ ASIDE_SPREADS: Final = 6.0
 ASIDE_FACTOR_MIN: Final = 1.5
 """A row is set aside when it is further from the middle of its kind than six spreads (1.4826 times
 the median distance, the standard deviation of a normal distribution), and by more than half."""
-BETTER_SHARE: Final = 0.9
-BETTER_ERROR: Final = 0.002
-"""What a price of tokens by step size must do to the mean held-out error to be worth its terms:
-below nine tenths of it, and lower by 0.2 percentage points."""
+BETTER_SHARE: Final = 0.99
+BETTER_SPREADS: Final = 1.0
+"""What a price of tokens by step size must do to the squared held-out error to be worth its terms:
+lower it by a hundredth, and by more than the standard error of the difference between stretches of
+time. A share of the error itself would ask ever more of it the noisier the machine is, and noise
+is nothing that any terms could explain."""
 ASIDE_STEPS_MAX: Final = 0.05
 DRIFT_FACTOR: Final = 1.5
 """How much longer the same work may take in the slow tenth of the time than in the fast one."""
@@ -154,9 +156,7 @@ def calibrate(samples: Samples) -> Calibration:
     values, kept = _robust(samples.design(), samples)
     if bounds:
         stepped = _cross_validated(samples, fold, bounds)
-        before = _errors(samples, linear[0], kept).mean
-        after = _errors(samples, stepped[0], kept).mean
-        if after < BETTER_SHARE * before and after < before - BETTER_ERROR:
+        if _is_better(samples, stepped[0], linear[0], kept):
             chosen, held_out = bounds, stepped
             values, kept = _robust(samples.design(chosen), samples)
     design = samples.design(chosen)
@@ -260,6 +260,18 @@ def _cross_validated(
         values.append(_robust(design[~out], samples.take(~out))[0])
         predicted[out] = design[out] @ values[-1]
     return predicted, np.array(values)
+
+
+def _is_better(samples: Samples, told: Floats, before: Floats, rows: Bools) -> bool:
+    """Return whether some predictions are clearly nearer than others, stretch by stretch."""
+    # Weighed as the fit weighs them.
+    weight = rows / np.maximum(before, 1e-3 * samples.seconds)
+    squares = [weight * (one - samples.seconds) ** 2 for one in (told, before)]
+    place = _stretches(samples)
+    gain = np.bincount(place, squares[1] - squares[0], BLOCKS)
+    spread = float(gain.std(ddof=1)) / np.sqrt(BLOCKS)
+    less = squares[0].sum() < BETTER_SHARE * squares[1].sum()
+    return bool(less and gain.mean() > BETTER_SPREADS * spread)
 
 
 def _robust(design: Floats, samples: Samples) -> tuple[Floats, Bools]:

@@ -19,6 +19,7 @@ PERIOD_MIN_SECONDS: Final = 1e-4
 """Whoever is asked more often than this keeps a simulation from getting anywhere."""
 COUNT_MAX: Final = 2**31 - 1
 NUMBER_MAX: Final = 1e9
+WORDS: Final = {"bool": "true or false", "int": "a whole number", "float": "a number"}
 
 Number = TypeVar("Number", int, float)
 Filled: TypeAlias = Mapping[str, tuple[str, Any]]
@@ -39,7 +40,11 @@ def set_fields(slot: str, config: type[Any], values: Mapping[str, Any], origin: 
     for key, value in values.items():
         if key not in known:
             raise unknown(f"parameter {slot}.{key} in {origin}: name", key, known or ["none"])
-        checked[key] = _typed(f"{slot}.{key}", known[key].type, value)
+        kind = str(known[key].type)
+        if isinstance(value, str) and kind in WORDS:
+            # A file has types; only the command line gives numbers as text.
+            raise UserError(f"{slot}.{key} is {shown(value)}; it must be {WORDS[kind]}")
+        checked[key] = _typed(f"{slot}.{key}", kind, value)
     return config(**checked)
 
 
@@ -118,9 +123,8 @@ def _typed(key: str, annotation: Any, value: Any) -> Any:
             return _within(key, number, SECONDS_MAX if key.endswith("_seconds") else NUMBER_MAX)
         return str(value)
     except (ValueError, KeyError, TypeError, OverflowError):
-        allowed = {"bool": "true or false", "int": "a whole number", "float": "a number"}
         raise UserError(
-            f"{key} is {shown(value)}; it must be {allowed.get(kind, 'a text')}"
+            f"{key} is {shown(value)}; it must be {WORDS.get(kind, 'a text')}"
         ) from None
 
 

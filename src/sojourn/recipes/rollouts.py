@@ -30,6 +30,8 @@ Named = tuple[str, Any]
 """A policy's name and its configuration."""
 
 CONTROL: Final = "control"
+RESERVED: Final = ("(oracle)", "(uniform)")
+"""How tables name the bounds on selection."""
 DEFAULTS: Final[Mapping[str, Any]] = {
     "select": "uniform",
     "allocate": "fixed",
@@ -163,10 +165,15 @@ def rollout_recipe(values: Mapping[str, Any], origin: str) -> RolloutRecipe:
     for key in values:
         if key not in allowed:
             raise unknown(f"key of a candidate in {origin}: name", str(key), allowed)
-    preset = _text(values, "preset", "sync", origin)
-    if preset not in PRESETS:
-        raise unknown(f"preset in {origin}: name", preset, PRESETS)
+    preset = values.get("preset", "sync")
+    if not isinstance(preset, str) or preset not in PRESETS:
+        raise unknown(f"preset in {origin}: name", str(preset), PRESETS)
     name = _text(values, "name", preset, origin)
+    if name in RESERVED:
+        raise UserError(
+            f"{origin}: a candidate is called {name!r}, as the bounds on selection are; give it "
+            "another name"
+        )
     plan = {**PRESETS[preset].get("plan", {}), **_table(values, "plan", name, origin)}
     chosen = {**DEFAULTS, **PRESETS[preset], **values}
     slots = {
@@ -183,7 +190,9 @@ def rollout_recipe(values: Mapping[str, Any], origin: str) -> RolloutRecipe:
 def _text(values: Mapping[str, Any], key: str, usual: str, origin: str) -> str:
     found = values.get(key, usual)
     if not isinstance(found, str) or not found.strip() or not found.isprintable():
-        raise UserError(f"{origin}: {key} of a candidate is {shown(found)}; it must be a text")
+        raise UserError(
+            f"{origin}: {key} of a candidate is {shown(found)}; it must be a text that is not empty"
+        )
     return found
 
 
@@ -204,4 +213,8 @@ def _named(slot: str, value: Any, name: str, origin: str) -> Named:
             f'{{ policy = "{next(iter(SLOTS[slot]))}" }}'
         )
     parameters = {key: one for key, one in given.items() if key != "policy"}
-    return given["policy"], make_config(slot, given["policy"], parameters, where)
+    try:
+        return given["policy"], make_config(slot, given["policy"], parameters, where)
+    except UserError as error:
+        text = str(error)
+        raise UserError(text if where in text else f"{where}: {text}") from None

@@ -25,6 +25,8 @@ GAIN_MIN: Final = 1.02
 DISTANCE_MAX: Final = 0.1
 """A trained-length distribution further from the offered one than the baseline's by more than this
 is a different training set."""
+SEEDS_MIN: Final = 3
+"""With fewer, an interval rests on a spread that is itself hardly known."""
 LAG_MAX: Final = 1.0
 """Mean age in versions of the weights that made a trained token, beyond which nothing is
 recommended unless the scenario allows it: one step off is what trainers are reported to bear."""
@@ -225,7 +227,9 @@ def _row(
         name=key[1],
         role=key[0],
         seeds=seeds,
-        estimates={name: estimate([getattr(one, name) for one in seeds]) for name in MEASURES},
+        estimates={
+            name: estimate([getattr(one, name) for one in seeds], least=0.0) for name in MEASURES
+        },
         gain=gain,
         gap_share=estimate(shares) if shares else None,
         steps=_by_step(records),
@@ -282,6 +286,11 @@ def judge(
     ]
     best = max(better, key=lambda row: row.value("effective_per_second"), default=None)
     reasons = [_reason(row, base, lag_versions_max) for row in others]
+    if all(row.value("effective_per_second") == 0.0 for row in candidates):
+        overall = (
+            f"keep {baseline}: no group had a signal, as all rollouts of each got the same reward."
+        )
+        return RolloutVerdict(overall, baseline, tuple(reasons))
     if best is None:
         most = max(others, key=lambda row: row.value("effective_per_second"))
         faster = [row for row in others if _is_clear(row)]
@@ -329,8 +338,11 @@ def _reason(row: RolloutRow, base: RolloutRow, lag_versions_max: float) -> str:
     parts = [f"{row.name}: {gain_text(row.gain)}"]
     if row.gain is not None and row.gain.interval is None:
         parts.append("one seed has no interval: run more")
-    elif not _is_clear(row):
-        parts.append("not clearly more than the baseline")
+    else:
+        if not _is_clear(row):
+            parts.append("not clearly more than the baseline")
+        if len(row.seeds) < SEEDS_MIN:
+            parts.append(f"{len(row.seeds)} seeds say little of their spread: run more")
     if objection := _objection(row, base, lag_versions_max):
         parts.append(objection)
     stale = row.value("stale_share")

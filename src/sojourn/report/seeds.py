@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import exp, log, sqrt
+from math import exp, inf, log, sqrt
 from statistics import NormalDist, mean, stdev
 from typing import Any, Final
 
@@ -36,8 +36,11 @@ def student(free: int) -> float:
     return z + first / free + second / free**2
 
 
-def estimate(values: Sequence[float | None]) -> Estimate | None:
-    """Return the mean of the values that there are, and its interval."""
+def estimate(values: Sequence[float | None], least: float = -inf) -> Estimate | None:
+    """Return the mean of the values that there are, and its interval.
+
+    No value is below `least`, so neither is an end of the interval.
+    """
     known = [value for value in values if value is not None]
     if not known:
         return None
@@ -45,7 +48,7 @@ def estimate(values: Sequence[float | None]) -> Estimate | None:
     if len(known) < 2:
         return Estimate(centre, None)
     half = student(len(known) - 1) * stdev(known) / sqrt(len(known))
-    return Estimate(centre, (centre - half, centre + half))
+    return Estimate(centre, (max(centre - half, least), centre + half))
 
 
 def paired_ratio(ours: Sequence[float], theirs: Sequence[float]) -> Estimate | None:

@@ -36,7 +36,8 @@ class TokenLedger:
         trained: Of those that were trained, each once.
         discarded: Of those that were pruned, failed, filtered, not chosen or told too late.
         replayed: Of those that were trained again; not part of the sum.
-        carried_over: Sum over batches of what was carried by live rollouts when each was made.
+        carried_over: Sum over batches of what was carried by live rollouts when each was made; a
+            host that tells progress only when a rollout ends or is aborted leaves it near 0.
         stale: Of those trained, what older weights had made.
         late: Of those discarded, what was told after the machine had given the rollout up.
     """

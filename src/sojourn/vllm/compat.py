@@ -9,7 +9,7 @@ so that another version of vLLM is refused with a sentence and never serves wron
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from inspect import signature
 from typing import Any, Final
 
@@ -92,14 +92,7 @@ def check() -> None:
 
 
 def _missing() -> Iterable[str]:
-    for name, parameters in METHODS.items():
-        method = getattr(AsyncScheduler, name, None)
-        if method is None:
-            yield f"the scheduler has no {name}()"
-            continue
-        lacking = [one for one in parameters if one not in signature(method).parameters]
-        if lacking:
-            yield f"{name}() takes no {' or '.join(lacking)}"
+    yield from methods_missing(AsyncScheduler, METHODS, "the scheduler")
     reads = _names(AsyncScheduler.schedule)
     for name in SCHEDULE_READS:
         if name not in reads:
@@ -108,6 +101,20 @@ def _missing() -> Iterable[str]:
     for name in REQUEST_FIELDS:
         if name not in assigned:
             yield f"a request has no {name}"
+
+
+def methods_missing(
+    kind: type[Any], methods: Mapping[str, Sequence[str]], what: str
+) -> Iterable[str]:
+    """Yield what a class lacks of some methods and their parameters."""
+    for name, parameters in methods.items():
+        method = getattr(kind, name, None)
+        if method is None:
+            yield f"{what} has no {name}()"
+            continue
+        lacking = [one for one in parameters if one not in signature(method).parameters]
+        if lacking:
+            yield f"{name}() takes no {' or '.join(lacking)}"
 
 
 def _names(function: Any) -> set[str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from inspect import signature
 from typing import Any, Final, NamedTuple
 
 import vllm
@@ -23,6 +22,7 @@ from vllm.v1.engine.output_processor import OutputProcessor, RequestState
 from vllm.v1.metrics.loggers import StatLoggerBase
 
 from sojourn.errors import UserError
+from sojourn.vllm.compat import methods_missing
 from sojourn.vllm.sampling import Sampling
 
 __all__ = ["AsyncEngineArgs", "AsyncLLM", "EngineDeadError"]
@@ -75,14 +75,7 @@ def check() -> None:
 
 
 def _missing() -> Iterable[str]:
-    for name, parameters in METHODS.items():
-        method = getattr(AsyncLLM, name, None)
-        if method is None:
-            yield f"AsyncLLM has no {name}()"
-            continue
-        lacking = [one for one in parameters if one not in signature(method).parameters]
-        if lacking:
-            yield f"{name}() takes no {' or '.join(lacking)}"
+    yield from methods_missing(AsyncLLM, METHODS, "AsyncLLM")
     for name in STATE_FIELDS:
         if name not in RequestState.__init__.__code__.co_names:
             yield f"the state of a request has no {name}"

@@ -119,7 +119,10 @@ def lengths_of(
         for key in LAW:
             if key in values:
                 raise UserError(f"{origin}: lengths.{key} has no effect beside lengths.file")
-        trace = read_trace(file if file == "sample" else folder / file, limit=RECORDED_MAX)
+        try:
+            trace = read_trace(file if file == "sample" else folder / file, limit=RECORDED_MAX)
+        except UserError as error:
+            raise UserError(f"{origin}: lengths.file: {error}") from None
         values["recorded"] = tuple(int(tokens) for tokens in trace.output_tokens)
     return made(LengthPlan, values, "lengths", origin)
 

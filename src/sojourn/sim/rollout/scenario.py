@@ -377,8 +377,8 @@ def _check_fit(world: World, recipe: RolloutRecipe, origin: str) -> None:
         )
     if plan.batch_groups > world.prompts.count:
         raise UserError(
-            f"{origin}: plan.batch_groups is {plan.batch_groups}, but there are only "
-            f"{world.prompts.count} prompts"
+            f"{origin}: plan.batch_groups is {plan.batch_groups}, but prompts.count is only "
+            f"{world.prompts.count}"
         )
 
 

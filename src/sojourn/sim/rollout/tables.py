@@ -12,6 +12,8 @@ from sojourn.errors import UserError, shown, unknown
 Made = TypeVar("Made")
 
 COUNT_MAX: Final = 10**9
+PUBLIC: Final = {"measured": ("file", "columns"), "recorded": ("file",)}
+"""What a scenario calls the fields that a file is read into."""
 WORDS: Final = {
     "int": "a whole number",
     "float": "a number",
@@ -65,7 +67,8 @@ def made(kind: type[Made], values: Mapping[str, Any], name: str, origin: str) ->
     given = {}
     for key, value in values.items():
         if key not in kinds:
-            raise unknown(f"key {name}.{key} in {origin}: name", str(key), kinds)
+            allowed = {name for one in kinds for name in PUBLIC.get(one, (one,))}
+            raise unknown(f"key {name}.{key} in {origin}: name", str(key), allowed)
         simple = kinds[key] in WORDS
         given[key] = typed(f"{name}.{key}", kinds[key], value, origin) if simple else value
     for one in fields(kind):  # type: ignore[arg-type]
