@@ -251,7 +251,7 @@ def _error_table(found: Calibration) -> Table:
     from sojourn.report.units import count, share
 
     total = found.overall.in_sample.seconds
-    table = empty_table("Errors: on time that the fit did not see, then in sample")
+    table = named_table("Errors: on time that the fit did not see, then in sample")
     held = ("median", "mean", "p90", "total time")
     for heading in ("steps", "time", *held, "median", "p90", "total time"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -281,7 +281,7 @@ def _coefficient_table(found: Calibration) -> Table:
     """Return each coefficient, its range between parts of the log, and its share of the time."""
     from sojourn.report.units import share
 
-    table = empty_table("Coefficients")
+    table = named_table("Coefficients")
     for heading in ("value", "between parts", "of the time"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("remark")
@@ -307,19 +307,10 @@ def small(seconds: float) -> str:
     return f"{significant(seconds * 1e12)} ps" if seconds else "0"
 
 
-def empty_table(title: str) -> Table:
+def named_table(title: str) -> Table:
     """Return an empty table of the house's look, with a first column for names."""
-    from rich import box
-    from rich.table import Table
+    from sojourn.report.empty_table import empty_table
 
-    table = Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-    )
+    table = empty_table(title)
     table.add_column("", no_wrap=True, min_width=NAME_WIDTH)
     return table

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from sojourn.cli import options as opt
-from sojourn.cli.calibrate import empty_table, percent
+from sojourn.cli.calibrate import named_table, percent
 from sojourn.cli.compare import slowest
 from sojourn.cli.experiment import INTERRUPTED, load_recipes, print_limits, status
 from sojourn.cli.outputs import check_outputs, timeline_line
@@ -288,7 +288,7 @@ def _print_check(run: Comparison) -> None:
         f"Check: {recipe} as recorded on {run.engine.name or 'the engine'}, and as "
         f"simulated; {run.check.requests:,} requests that finished in both"
     )
-    table = empty_table("")
+    table = named_table("")
     for heading in ("recorded", "simulated", "ratio", "request by request"):
         table.add_column(heading, justify="right", no_wrap=True)
     text = {"s": seconds, "tok/s": lambda value: f"{rate(value)} tok/s", "": count}

@@ -7,7 +7,6 @@ refuses every request.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.resources import files
@@ -18,6 +17,7 @@ from typing import Any, Final
 from sojourn.files import write_text
 from sojourn.report import html_fleet, html_tables, units
 from sojourn.report.limits_text import fleet_text, limit_texts
+from sojourn.report.page_parts import asset, script_json
 from sojourn.report.served import FloatArray
 from sojourn.report.summary import RunSummary
 from sojourn.report.verdict import LoadVerdict, Verdict
@@ -52,8 +52,8 @@ def render_html(document: Mapping[str, Any], runs: Sequence[RunSummary], verdict
     fixed = {
         "command": "report" if "recorded" in document else "compare",
         "title": escape(f"Sojourn: {document.get('trace', '')}"),
-        "style": _asset("page.css"),
-        "script": _asset("page.js"),
+        "style": asset("page.css"),
+        "script": asset("page.js"),
         "plotly": get_plotlyjs(),
         "facts": _facts(document),
         "overall": escape(units.bound(verdict.overall)),
@@ -62,10 +62,10 @@ def render_html(document: Mapping[str, Any], runs: Sequence[RunSummary], verdict
         "loads": _load_options(runs),
         "load_label": units.load_heading([run.row.load for run in runs]).capitalize(),
         "rows": html_tables.results([run.row for run in runs]),
-        "fleet": _asset("fleet.html") if fleets else "",
+        "fleet": asset("fleet.html") if fleets else "",
         "fleet_terms": html_fleet.TERMS if fleets else "",
-        "fleet_style": _asset("fleet.css") if fleets else "",
-        "fleet_script": f"<script>{_asset('fleet.js')}</script>" if fleets else "",
+        "fleet_style": asset("fleet.css") if fleets else "",
+        "fleet_script": f"<script>{asset('fleet.js')}</script>" if fleets else "",
         "limits": _limits(document.get("limits", {})),
     }
     text = ""
@@ -74,23 +74,10 @@ def render_html(document: Mapping[str, Any], runs: Sequence[RunSummary], verdict
             fixed,
             classes=html_tables.classes(runs),
             tenants=_tenants(html_tables.tenants(runs, thinning)),
-            data=_json(_data(runs, verdict, thinning)),
+            data=script_json(_data(runs, verdict, thinning)),
         )
         if len(text.encode()) <= PAGE_BYTES_MAX:
             break
-    return text
-
-
-def _asset(name: str) -> str:
-    """Return the text of one of the page's own files."""
-    return (files(__package__) / "page" / name).read_text(encoding="utf-8")
-
-
-def _json(data: Any) -> str:
-    """Return JSON that may stand in a script element: no tag can open or close in it."""
-    text = json.dumps(data, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
-    for sign in "<>&\u2028\u2029":
-        text = text.replace(sign, f"\\u{ord(sign):04x}")
     return text
 
 

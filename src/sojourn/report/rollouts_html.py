@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 from string import Template
 from typing import Any, Final
 
 from sojourn.files import write_text
 from sojourn.report import units
+from sojourn.report.page_parts import asset, script_json
 from sojourn.report.rollouts import CANDIDATE, RolloutRow, RolloutVerdict, gain_text
 from sojourn.report.rollouts_table import LEARNING, SPEED, TOKENS, Column
 
@@ -60,13 +60,13 @@ def render_rollouts(
     """Return the page as text; the same inputs give the same page."""
     from plotly.offline import get_plotlyjs
 
-    page = Template(_asset("rollouts.html"))
+    page = Template(asset("rollouts.html"))
     reasons = "".join(f"<li>{escape(units.bound(one))}</li>" for one in verdict.reasons)
     return page.substitute(
         title=escape(f"Sojourn: {name}"),
-        style=_asset("page.css"),
+        style=asset("page.css"),
         plotly=get_plotlyjs(),
-        script=_asset("rollouts.js"),
+        script=asset("rollouts.js"),
         name=escape(name),
         overall=escape(units.bound(verdict.overall)),
         reasons=f"<ul>{reasons}</ul>" if reasons else "",
@@ -75,21 +75,8 @@ def render_rollouts(
         learning=_table(rows, LEARNING),
         policies="".join(map(_policies, rows)),
         settings=_settings(settings),
-        data=_json(_data(rows)),
+        data=script_json(_data(rows)),
     )
-
-
-def _asset(name: str) -> str:
-    """Return the text of one of the page's own files."""
-    return (files(__package__) / "page" / name).read_text(encoding="utf-8")
-
-
-def _json(data: Any) -> str:
-    """Return JSON that may stand in a script element: no tag can open or close in it."""
-    text = json.dumps(data, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
-    for sign in "<>&\u2028\u2029":
-        text = text.replace(sign, f"\\u{ord(sign):04x}")
-    return text
 
 
 def _data(rows: Sequence[RolloutRow]) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Final, Literal
 
 from sojourn.report import units
+from sojourn.report.empty_table import empty_table
 from sojourn.report.rollouts import CANDIDATE, RolloutRow, RolloutVerdict, gain_text
 from sojourn.report.seeds import Estimate
 
@@ -109,19 +110,9 @@ def tables(rows: Sequence[RolloutRow]) -> Iterator[Table]:
 
 
 def _table(title: str, rows: Sequence[RolloutRow], columns: Sequence[Column]) -> Table:
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-    )
+    table = empty_table(title)
     right: Literal["right"] = "right"
     table.add_column("candidate", overflow="fold", min_width=12)
     for column in columns:

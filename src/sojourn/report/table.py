@@ -10,6 +10,7 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Final, Literal
 
 from sojourn.report import units
+from sojourn.report.empty_table import empty_table
 from sojourn.report.fleet_figures import FIGURES, figures
 from sojourn.report.metrics import Row
 from sojourn.report.numbers import Spread
@@ -113,19 +114,9 @@ def tables(rows: Sequence[Row]) -> Iterator[Table]:
 
 def _table(title: str, rows: Sequence[Row], columns: Sequence[Column], apart: int = 1) -> Table:
     """Return a table with a section for each load and its columns so far apart."""
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        padding=(0, apart, 0, 0),
-        pad_edge=False,
-    )
+    table = empty_table(title, apart)
     many = len({row.load for row in rows}) > 1 or any(row.load is not None for row in rows)
     if many:
         heading = units.load_heading([row.load for row in rows])
