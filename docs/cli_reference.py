@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from itertools import takewhile
 from typing import Any, Final
 
 import typer
@@ -53,13 +54,29 @@ def _argument(parameter: Any) -> str:
 
 
 def _description(command: Any) -> Iterator[str]:
-    """Yield the help text; examples after `Try:` become a code block."""
+    """Yield the help text; commands after `Try:` become a code block, and text goes on below."""
     text, _, examples = inspect.cleandoc(command.help or "").replace("\b", "").partition("Try:")
     yield _plain(f"{text.strip()}\n")
-    lines = examples.replace("\\\n", " ").splitlines()
-    commands = [" ".join(line.split()) for line in lines if line.strip()]
+    parts = [part.splitlines() for part in examples.replace("\\\n", " ").split("\n\n")]
+    parts = [[line for line in part if line.strip()] for part in parts]
+    commands = list(takewhile(_is_commands, (part for part in parts if part)))
     if commands:
-        yield "```sh\n" + "\n".join(commands) + "\n```\n"
+        shown = (" ".join(line.split()) for part in commands for line in part)
+        yield "```sh\n" + "\n".join(shown) + "\n```\n"
+    for part in [part for part in parts if part][len(commands) :]:
+        yield from _text(part)
+
+
+def _is_commands(part: list[str]) -> bool:
+    return all(line.strip().startswith("sojourn ") for line in part)
+
+
+def _text(part: list[str]) -> Iterator[str]:
+    """Yield a paragraph; its indented lines are of a settings file."""
+    yield _plain(" ".join(line for line in part if not line.startswith(" "))) + "\n"
+    settings = [line.strip() for line in part if line.startswith(" ")]
+    if settings:
+        yield "```toml\n" + "\n".join(settings) + "\n```\n"
 
 
 def _row(parameter: Any) -> str:

@@ -21,7 +21,8 @@ from sojourn.policies.allocate import (
 )
 from sojourn.policies.allocate.sharing import Tally, least_variance, proportional
 from sojourn.policies.allocate.student import quantile
-from sojourn.rollout.slots import Pick
+from sojourn.rollout.opening import within
+from sojourn.rollout.slots import Pick, Round
 
 GDRO = rollout_gdro_inspired
 
@@ -66,6 +67,8 @@ def test_gvm_weights():
     assert released.weight(0.0) == 0.0
     assert contrast.weight(1.0) == 0.0
     assert contrast.weight(0.5) == released.weight(0.5)
+    steep = gvm.Gvm(gvm.Config(beta=2000.0), StubView().setting())
+    assert steep.weight(1 / 8) == 0.0
 
 
 def test_gvm_divides_the_rest_and_keeps_the_sum():
@@ -115,6 +118,20 @@ def test_xrpo_without_a_bonus_starves_what_always_failed():
     assert first[0] == 0
     assert sum(first) == 12  # half of the budget in the first of two rounds
     assert counts(curious.more(groups, 24, view))[0] > 0
+
+
+def test_xrpo_gives_all_the_same_where_nobody_gains():
+    view = StubView()
+    groups = probed(view, [group_of(0, 4)] * 4)
+    policy = xrpo_inspired.XrpoInspired(xrpo_inspired.Config(bonus=0.0), view.setting())
+    assert counts(policy.more(groups, 32, view)) == [4, 4, 4, 4]
+
+
+def test_a_budget_cuts_the_largest_first_whatever_was_asked():
+    asked = [Round(10**12), Round(3), Round(1), Round(10**12)]
+    assert counts(within(asked, 20, 1)) == [8, 3, 1, 8]
+    assert counts(within(asked, 4, 1)) == [1, 1, 1, 1]
+    assert counts(within([Round(9), Round(2)], 7, 1)) == [5, 2]
 
 
 def test_xrpo_by_hand():
@@ -260,11 +277,12 @@ def test_asked_twice_it_comes_to_an_end(name):
 
 def test_out_of_range():
     for make in (
-        lambda: dars.Config(first=0),
+        lambda: dars.Config(first=1),
         lambda: dars.Config(variant="et"),
         lambda: gvm.Config(alpha=0.0),
         lambda: cures.Config(probes=0),
         lambda: xrpo_inspired.Config(base=1),
+        lambda: xrpo_inspired.Config(alpha=1e-17),
         lambda: GDRO.Config(n_min=0),
         lambda: GDRO.Config(probes=65),
         lambda: tracked_neyman.Config(n_min=9, n_max=8),

@@ -3,6 +3,7 @@
 import pytest
 from rollout_bench import Bench, kinds
 
+from sojourn.errors import UserError
 from sojourn.rollout import actions as ac
 from sojourn.rollout import events as ev
 from sojourn.rollout import states as st
@@ -22,6 +23,17 @@ def test_an_engine_that_stops_short_truncates():
     bench = Bench(tokens_max=10)
     bench.output(ev.Finished, 7, "length")
     assert bench.run.rollouts[0].end_reason == "limit of the engine"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e308, "right", None])
+def test_a_reward_that_is_no_number_is_refused_and_changes_nothing(value):
+    bench = Bench(rollouts=2, tokens_max=10)
+    bench.output(ev.Finished, 7, "stop")
+    with pytest.raises(UserError, match=r"the reward of rollout 0 is .* finite number"):
+        bench.machine.handle(ev.Rewarded(bench.run.time, 0, value, True))
+    assert not bench.run.rewards.get(0)
+    bench.machine.handle(ev.Rewarded(bench.run.time, 0, 1.0, True))
+    assert bench.run.rewards[0][0].value == 1.0
 
 
 def go_on_proposals():

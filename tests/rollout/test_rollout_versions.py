@@ -149,6 +149,8 @@ def test_a_plan_gives_the_allowance():
     [
         ({"batch_groups": 0}, "plan.batch_groups is 0; it must be at least 1"),
         ({"staleness_versions": -1}, "plan.staleness_versions is -1; it must be at least 0"),
+        ({"staleness_groups": 5}, "plan.staleness_groups is 5; it must be at most"),
+        ({"reward_low": -1e308, "reward_high": 1e308}, "both must be finite numbers"),
         ({"staleness_groups": -2}, "plan.staleness_groups is -2; it must be at least -1"),
         ({"reward_low": 1.0}, "plan.reward_low is 1.0; it must be below reward_high"),
         ({"groups_max": 2}, "plan.groups_max is 2; it must be at least batch_groups"),

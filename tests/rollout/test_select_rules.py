@@ -14,6 +14,7 @@ from sojourn.policies.select import (
     insight_inspired,
     mopps,
     prompt_gdro_inspired,
+    uniform,
     vade_inspired,
 )
 from sojourn.policies.select.beta_math import (
@@ -159,6 +160,32 @@ def test_dapo_takes_every_prompt_once_in_an_epoch():
     assert len(set(ids(policy.propose(25, view)) + ids(policy.propose(5, view)))) == 30
 
 
+def test_a_pass_owes_a_prompt_that_is_open_once():
+    view = StubView(prompts=make_prompts(10))
+    policy = uniform.Uniform(uniform.Config(), view.setting())
+    view.open.update(range(9))
+    for _ in range(20):
+        assert len(policy.propose(4, view)) == 1
+        assert len(policy.left) <= 20
+    view.open.add(9)
+    passes = policy.passes
+    for _ in range(20):
+        assert policy.propose(4, view) == []
+        assert len(policy.left) <= 20
+    assert policy.passes <= passes + 1
+    view.open.clear()
+    assert sorted(ids(policy.propose(10, view))) == list(range(10))
+
+
+def test_gdro_bears_any_rate():
+    view = StubView()
+    policy = prompt_gdro_inspired.PromptGdroInspired(
+        prompt_gdro_inspired.Config(bins=2, rate=1e6, even_share=0.1), view.setting()
+    )
+    tell(policy, view, 1, [1.0] * 8)
+    assert policy.weights() == pytest.approx([0.95, 0.05])
+
+
 def test_gdro_weighs_bins_by_a_loss_that_visits_do_not_bias():
     view = StubView()
     config = prompt_gdro_inspired.Config(bins=2, even_share=0.1)
@@ -203,7 +230,7 @@ def test_domain_ratio_window_reacts_where_cumulative_does_not():
     assert weights["window"]["a"] / weights["window"]["b"] == pytest.approx(9.0)
 
 
-@pytest.mark.parametrize("targets", ["a", "a=x", "a=-1,b=2", "a=0"])
+@pytest.mark.parametrize("targets", ["a", "a=x", "a=-1,b=2", "a=0", "a=inf", "a=nan"])
 def test_domain_targets_are_refused(targets):
     with pytest.raises(UserError, match="targets"):
         domain_ratio.Config(targets=targets)
@@ -222,6 +249,8 @@ def test_configs_refuse_what_is_out_of_range():
         lambda: cures.Config(temperature=0.0),
         lambda: dapo_filter.Config(std_min=-1.0),
         lambda: insight_inspired.Config(outcomes=-1),
+        lambda: insight_inspired.Config(outcomes=10**9),
+        lambda: prompt_gdro_inspired.Config(bins=10**9),
         lambda: prompt_gdro_inspired.Config(keep=1.0),
         lambda: domain_ratio.Config(ratio_min=0.0),
     ):

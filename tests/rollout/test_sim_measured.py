@@ -19,7 +19,7 @@ from sojourn.sim.rollout.measured import (
     intraclass_correlation,
     measured_text,
 )
-from sojourn.sim.rollout.offered import prompts_of
+from sojourn.sim.rollout.offered import lengths_of, prompts_of
 from sojourn.sim.rollout.truth import PromptPlan, Truth, TruthPlan
 
 
@@ -81,7 +81,8 @@ def test_seeds_differ_in_what_the_file_leaves_open_and_in_nothing_else():
 
 def test_more_prompts_than_were_measured_are_drawn_anew(tmp_path):
     write_csv(tmp_path / "x.csv", ROWS)
-    plan = prompts_of({"prompts": {"file": "x.csv", "count": 10}}, "s", tmp_path, Plan())
+    given = {"prompts": {"file": "x.csv", "count": 10}}
+    plan = prompts_of(given, "s", tmp_path, Plan(batch_groups=2))
     world = Truth(plan, TruthPlan(), LengthPlan(recorded=plan.measured.recorded), 1.0, 0)
     assert len(world.prompts) == 10
     assert len(set(world.base)) == 10
@@ -89,18 +90,76 @@ def test_more_prompts_than_were_measured_are_drawn_anew(tmp_path):
 
 def test_what_is_cut_in_the_file_is_said(tmp_path):
     found = read(write_lines(tmp_path / "x.jsonl", ROWS))
-    assert cut_text(found, 100) == "", "one of them is the longest, by chance"
-    several = read(write_lines(tmp_path / "y.jsonl", ROWS * 3))
-    assert cut_text(several, 100).startswith("33.3% of the measured lengths are 40, the longest")
+    assert "longest" not in cut_text(found, 100), "one of them is the longest, by chance"
+    several = read(write_lines(tmp_path / "y.jsonl", many(ROWS)))
+    assert cut_text(several, 100) == (
+        "33.3% of the measured lengths are 40, the longest: rollouts were cut there; nothing is "
+        "known of lengths up to plan.tokens_max, which is 100"
+    )
     assert cut_text(several, 40) == ""
     assert "2 with 3 rollouts, 33.3% of them right; 30 tokens" in measured_text(found)
+
+
+def many(rows, copies=5):
+    """Return the rows of so many prompts in the place of each."""
+    return [{**row, "prompt": f"{row['prompt']}{at}"} for at in range(copies) for row in rows]
+
+
+def test_laws_that_few_prompts_tell_are_said_to_be(tmp_path):
+    one = read(write_lines(tmp_path / "x.jsonl", ROWS))
+    assert cut_text(one, 40) == (
+        "only 1 prompt has two rollouts or more, so how prompts differ in pass rates and lengths "
+        "is measured on little; only 1 prompt has both successes and failures, so how many times "
+        "as long failures are is measured on little"
+    )
+    four = fit([MeasuredPrompt(2.0, 8)] * 4)
+    assert cut_text(four, 40) == (
+        "only 4 prompts have two rollouts or more, so how prompts differ in pass rates is "
+        "measured on little"
+    )
+    assert cut_text(fit([MeasuredPrompt(2.0, 8)] * 5), 40) == ""
+
+
+def test_how_long_failures_are_is_not_made_up(tmp_path):
+    rows = [
+        {"prompt": at % 6, "reward": at % 2, "response_tokens": 12 * (1 + at % 2 + at // 6)}
+        for at in range(24)
+    ]
+    write_lines(tmp_path / "x.jsonl", rows)
+    found = read(tmp_path / "x.jsonl")
+    assert found.wrong_factor == LengthPlan().wrong_factor
+    assert found.recorded[0] == 10, "a failure of 12 tokens is a success of 10"
+    assert (
+        "times as long failures are is not measurable (no prompt has both successes and failures)"
+        ", lengths.wrong_factor is 1.20, correlation within groups 0." in measured_text(found)
+    )
+    assert found.summary()["wrong_factor"] is None
+    assert cut_text(found, 10) == ""
+    document = {"prompts": {"file": "x.jsonl"}, "lengths": {"wrong_factor": 2.0}}
+    prompts = prompts_of(document, "s", tmp_path, Plan(batch_groups=2))
+    lengths = lengths_of(document, "s", tmp_path, prompts.measured)
+    assert lengths.wrong_factor == prompts.measured.wrong_factor == 2.0
+    assert lengths.recorded[0] == 6
+
+
+def test_how_alike_siblings_are_is_not_made_up():
+    alone = fit([MeasuredPrompt(1.0, 2, lengths=((9, True), (12, False)))])
+    assert alone.group_correlation == LengthPlan().group_correlation
+    assert "correlation within groups not measurable, lengths.group_correlation is 0.50" in (
+        measured_text(alone)
+    )
+    assert alone.summary()["group_correlation"] is None
+    single = fit([MeasuredPrompt(1.0, 1, lengths=((9, True),))] * 9, LengthPlan(wrong_factor=3.0))
+    assert single.assumed == ("wrong_factor", "group_correlation")
+    assert single.wrong_factor == 3.0
 
 
 def test_fits_of_little():
     assert fit_prior([MeasuredPrompt(0.0, 4)] * 3) == (0.05, 1.05)
     alpha, beta = fit_prior([MeasuredPrompt(2.0, 4)])
     assert alpha == beta
-    assert fit_wrong_factor([MeasuredPrompt(1.0, 1, lengths=((9, True),))]) == 1.0
-    assert intraclass_correlation([[1.0], [2.0]]) == 0.0
+    assert fit_wrong_factor([MeasuredPrompt(1.0, 1, lengths=((9, True),))]) is None
+    assert intraclass_correlation([[1.0], [2.0]]) is None
+    assert intraclass_correlation([[1.0, 2.0]]) is None
     assert intraclass_correlation([[1.0, 1.0], [2.0, 2.0]]) == 0.99
     assert intraclass_correlation([[1.0, 1.0], [1.0, 1.0]]) == 0.0

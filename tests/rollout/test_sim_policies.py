@@ -55,6 +55,36 @@ def test_every_preset_runs(preset):
     assert same_in_jumps_and_in_steps(AGENTS, recipe(preset))["complete"]
 
 
+QUICK = TrainerPlan(update_seconds=0.0, update_token_seconds=0.0)
+
+
+@pytest.mark.parametrize("batches", [1, 2, 3])
+@pytest.mark.parametrize("versions", [1, 2, 4])
+def test_replay_gives_way_to_what_would_become_too_old(batches, versions):
+    plan = replace(PLAN, batch_groups=4, batches_per_version=batches, groups_max=1024)
+    where = world(plan=plan, prompts=PromptPlan(count=300), steps=12 * batches * versions)
+    which = recipe("async", replay="dots", plan={"staleness_versions": versions})
+    for seed in range(2):
+        rows = simulate(where, which, seed).steps
+        assert max(row.lag_versions_max for row in rows) <= versions
+        assert sum(row.replayed for row in rows) > 0
+
+
+def test_a_batch_does_not_count_on_what_replay_is_about_to_forget():
+    replay = {"policy": "dots", "versions_max": 1, "fresh_share": 0.3}
+    which = recipe("april", replay=replay)
+    for seed in range(4):
+        rows = simulate(world(steps=12), which, seed).steps
+        assert {row.groups + row.replayed for row in rows} == {3}
+
+
+def test_long_rounds_wake_what_has_yet_to_stop():
+    plan = replace(PLAN, batch_groups=4, batches_per_version=3, staleness_versions=2)
+    where = world(plan=plan, trainer=QUICK, rewards=RewardPlan(0.0), steps=12)
+    for seed in range(8):
+        assert simulate(where, recipe("async", dispatch="rollpacker_inspired"), seed).complete
+
+
 @st.composite
 def worlds(draw):
     """A world in which every limit varies."""

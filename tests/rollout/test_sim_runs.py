@@ -150,6 +150,16 @@ def test_a_lost_engine_costs_what_was_not_told_and_nothing_else():
     assert record.engine_tokens == ledger["generated"] + record.untold_tokens
 
 
+def test_an_engine_that_comes_up_while_weights_are_loaded_gets_the_new_ones():
+    slow = TrainerPlan(update_seconds=0.05, update_token_seconds=0.0, sync_seconds=5.0)
+    first = simulate(world(engines=engines(count=1), trainer=slow), recipe("sync"))
+    lost_at = first.steps[0].seconds - 4.0  # in the first load of weights
+    where = world(engines=engines(count=1, losses=(Loss(lost_at, 0, 0.5),)), trainer=slow)
+    record = simulate(where, recipe("sync"))
+    assert record.complete
+    assert [row.lag_versions_max for row in record.steps] == [0] * 6
+
+
 def test_one_engine_that_is_lost_for_good_ends_the_run():
     where = world(engines=engines(count=1, losses=(Loss(0.1, 0),)))
     with pytest.raises(UserError, match="all engines are lost in step 1"):

@@ -37,6 +37,14 @@ def die(shared, task):
     return task
 
 
+def fail_at_once(shared, task):
+    """Fail in the second task, while the first is far from its end."""
+    if task == 1:
+        raise UserError("the second fails")
+    time.sleep(60)
+    return task
+
+
 def stop_at_two(shared, task):
     """Be cut short at the third task."""
     return None if task == 2 else task
@@ -59,6 +67,13 @@ def test_what_is_cut_short_ends_the_study():
 def test_a_process_that_is_killed_is_a_sentence():
     with pytest.raises(UserError, match="was ended from outside"):
         run_tasks(die, None, range(4), 2, lambda _: None)
+
+
+def test_a_task_that_fails_is_not_held_up_by_the_others():
+    began = time.monotonic()
+    with pytest.raises(UserError, match="the second fails"):
+        run_tasks(fail_at_once, None, range(4), 2, lambda _: None)
+    assert time.monotonic() - began < 30
 
 
 def test_ctrl_c_ends_the_workers_and_keeps_what_had_ended():

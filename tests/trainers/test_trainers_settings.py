@@ -58,6 +58,31 @@ def test_mistakes_are_one_sentence(tables, sentence):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[plan]\nbatch_groups = -1\n", "plan.batch_groups is -1; it must be at least 1"),
+        ("[beliefs]\nwindow = 0\n", "beliefs.window is 0; it must be at least 1"),
+        ('[select]\npolicy = "mopps"\npool = 0\n', "select.pool is 0; it must be at least 1"),
+        ('[plan]\nbatch_groups = "2"\n', "plan.batch_groups is '2'; it must be a whole number"),
+    ],
+)
+def test_what_is_out_of_range_names_the_file(tmp_path, text, sentence):
+    file = tmp_path / "settings.toml"
+    file.write_text(text)
+    with pytest.raises(UserError) as caught:
+        load(file, prompts())
+    assert str(caught.value) == f"{file}: {sentence}"
+
+
+def test_the_file_is_named_once(tmp_path):
+    file = tmp_path / "settings.toml"
+    file.write_text("[selct]\n")
+    with pytest.raises(UserError) as caught:
+        load(file, prompts())
+    assert str(caught.value).count(str(file)) == 1
+
+
 @pytest.mark.parametrize("name", IN_ROUNDS)
 def test_allocations_in_rounds_need_a_trainer_that_adds_rollouts(name):
     tables = {"allocate": {"policy": name}}

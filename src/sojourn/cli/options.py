@@ -235,11 +235,37 @@ SwapBandwidth = Annotated[
     ),
 ]
 
+STDOUT: Final = Path("-")
+"""What stands for standard output in the words of a command."""
+
+
+def refuse_stdout(parameter: typer.CallbackParam, path: Path | None) -> Path | None:
+    """Return the path of an output that is a file.
+
+    Raises:
+        UserError: If it is `-`.
+    """
+    if path == STDOUT:
+        raise UserError(
+            f"{parameter.opts[0]} is '-', but standard output is for the verdict and the tables; "
+            "name a file"
+        )
+    return path
+
+
 JsonFile = Annotated[
     Path | None,
     typer.Option(
         "--json",
         help="Write the results.",
+        callback=refuse_stdout,
+    ),
+]
+JsonFileOrStdout = Annotated[
+    Path | None,
+    typer.Option(
+        "--json",
+        help="Write the results; - writes them to standard output, and nothing else there.",
     ),
 ]
 HtmlFile = Annotated[
@@ -247,6 +273,7 @@ HtmlFile = Annotated[
     typer.Option(
         "--html",
         help="Write a page that needs no network.",
+        callback=refuse_stdout,
     ),
 ]
 TimelineFile = Annotated[
@@ -255,6 +282,7 @@ TimelineFile = Annotated[
         "--timeline",
         help="Write a timeline for ui.perfetto.dev; of several runs, of the deployable one with "
         "the worst p99 of E2E.",
+        callback=refuse_stdout,
     ),
 ]
 Quiet = Annotated[

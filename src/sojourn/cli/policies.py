@@ -196,7 +196,7 @@ def _named(pages: list[PolicyPage], name: str) -> list[PolicyPage]:
     short = name.replace("-", "_")
     found = [page for page in pages if short in (page.name, f"{page.slot}.{page.name}")]
     if not found:
-        raise unknown("policy", name, [page.name for page in pages])
+        raise unknown("policy", name, dict.fromkeys(page.name for page in pages))
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -48,14 +49,14 @@ def compare(
     steps: Steps = None,
     seeds: Seeds = None,
     jobs: opt.Jobs = None,
-    json: opt.JsonFile = None,
+    json: opt.JsonFileOrStdout = None,
     html: opt.HtmlFile = None,
     quiet: opt.Quiet = False,
 ) -> None:
     """Run every candidate of a scenario with every seed, and say which to use.
 
     The output is a verdict, which may be to keep the baseline, and tables of speed, tokens and
-    what is trained, with intervals over seeds.
+    what is trained, with intervals over seeds. With `--json -` it is the results as JSON instead.
 
     Try:
 
@@ -63,7 +64,7 @@ def compare(
 
         sojourn rollout compare scenario.toml --json out.json --html out.html
     """
-    outputs = {"--json": json, "--html": html}
+    outputs = {"--json": None if json == opt.STDOUT else json, "--html": html}
     opt.check_outputs(outputs, None, file)
     opt.check_jobs(jobs)
     scenario = _read(file, steps, seeds, outputs)
@@ -105,7 +106,17 @@ def _read(
             document["warmup_steps"] = steps // 4
     if seeds is not None:
         document["seeds"] = seeds
-    return scenario_of(document, str(file), file.parent)
+    found = scenario_of(document, str(file), file.parent)
+    return replace(found, settings=_with_files(found.settings, document))
+
+
+def _with_files(settings: Mapping[str, Any], document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with the names of the files that prompts and lengths were read from."""
+    named = {table: _named(document, table, "file") for table in ("prompts", "lengths")}
+    return {
+        key: {"file": named[key], **value} if named.get(key) else value
+        for key, value in settings.items()
+    }
 
 
 def _named(document: Mapping[str, Any], table: str, key: str) -> str:
@@ -127,8 +138,8 @@ def _run(scenario: Scenario, jobs: int | None, quiet: bool) -> RolloutStudy:
 def _deliver(
     scenario: Scenario, study: RolloutStudy, json: Path | None, html: Path | None, notes: bool
 ) -> bool:
-    """Write the files, print verdict and tables; return whether nothing was interrupted."""
-    from sojourn.report.json_report import write_json
+    """Write the files, print the tables or the JSON; return whether nothing was interrupted."""
+    from sojourn.report.json_report import to_text, write_json
     from sojourn.report.rollouts import judge, summarise
     from sojourn.report.rollouts_html import rollouts_document, write_rollouts_html
     from sojourn.report.rollouts_table import print_rollouts
@@ -140,18 +151,22 @@ def _deliver(
         raise typer.Exit(INTERRUPTED)
     rows = summarise(study.records, scenario.baseline)
     verdict = judge(rows, scenario.baseline, scenario.lag_versions_max)
-    settings = scenario.settings
+    settings, note = scenario.settings, _note(scenario)
+    said = [one for one in (_measured(scenario), note) if one]
+    document = rollouts_document(scenario.name, settings, rows, verdict, study.complete, said)
     # Files first: a terminal that goes away must not cost the results.
-    if json is not None:
-        document = rollouts_document(scenario.name, settings, rows, verdict, study.complete)
+    if json is not None and json != opt.STDOUT:
         write_json(json, document)
     if html is not None:
-        write_rollouts_html(html, scenario.name, settings, rows, verdict)
+        write_rollouts_html(html, scenario.name, settings, rows, verdict, said)
+    if notes and note:
+        typer.echo(f"note: {note}", err=True)
+    if json == opt.STDOUT:
+        typer.echo(to_text(document), nl=False)
+        return study.complete
     print_rollouts(rows, verdict, console())
     typer.echo()
     _print_about(scenario, settings)
-    if notes and (note := _note(scenario)):
-        typer.echo(f"note: {note}", err=True)
     if json is not None:
         typer.echo(f"results: {json}")
     if html is not None:
@@ -161,6 +176,14 @@ def _deliver(
 
 def _is_baseline(scenario: Scenario, record: Any) -> bool:
     return bool(record.role == "candidate" and record.candidate == scenario.baseline)
+
+
+def _measured(scenario: Scenario) -> str:
+    """Return what was measured of a file's prompts; empty if there is none."""
+    from sojourn.sim.rollout.measured import measured_text
+
+    measured = scenario.world.prompts.measured
+    return "" if measured is None else measured_text(measured)
 
 
 def _note(scenario: Scenario) -> str:
@@ -173,8 +196,6 @@ def _note(scenario: Scenario) -> str:
 
 def _print_about(scenario: Scenario, settings: Mapping[str, Any]) -> None:
     """Print what was run on what."""
-    from sojourn.sim.rollout.measured import measured_text
-
     engines, plan = settings["engines"], settings["plan"]
     on = engines["gpu"] or f"the step times of {engines['cost']}"
     model = engines["model"] or "a measured model"
@@ -185,5 +206,5 @@ def _print_about(scenario: Scenario, settings: Mapping[str, Any]) -> None:
         f"tokens a rollout; {settings['steps']} steps, the first {settings['warmup_steps']} not "
         f"counted; {len(scenario.seeds)} seeds"
     )
-    if (measured := scenario.world.prompts.measured) is not None:
-        typer.echo(measured_text(measured))
+    if measured := _measured(scenario):
+        typer.echo(measured)

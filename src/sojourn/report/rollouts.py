@@ -339,7 +339,9 @@ def _reason(row: RolloutRow, base: RolloutRow, lag_versions_max: float) -> str:
     if row.gain is not None and row.gain.interval is None:
         parts.append("one seed has no interval: run more")
     else:
-        if not _is_clear(row):
+        if row.gain is not None and row.gain.interval is not None and row.gain.interval[1] < 1.0:
+            parts.append("clearly less than the baseline")
+        elif not _is_clear(row):
             parts.append("not clearly more than the baseline")
         if len(row.seeds) < SEEDS_MIN:
             parts.append(f"{len(row.seeds)} seeds say little of their spread: run more")

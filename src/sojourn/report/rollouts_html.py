@@ -9,13 +9,16 @@ from pathlib import Path
 from string import Template
 from typing import Any, Final
 
+from sojourn import __version__
 from sojourn.files import write_text
 from sojourn.report import units
 from sojourn.report.page_parts import asset, script_json
-from sojourn.report.rollouts import CANDIDATE, RolloutRow, RolloutVerdict, gain_text
+from sojourn.report.rollouts import CANDIDATE, ORACLE, RolloutRow, RolloutVerdict, gain_text
 from sojourn.report.rollouts_table import LEARNING, SPEED, TOKENS, Column
 
 SCHEMA: Final = "sojourn/rollout-compare/1"
+BY_THE_TRUTH: Final = {"policy": "by the truth"}
+"""How the selector of the oracle is called, which is no policy that a scenario could name."""
 
 
 def rollouts_document(
@@ -24,10 +27,12 @@ def rollouts_document(
     rows: Sequence[RolloutRow],
     verdict: RolloutVerdict,
     complete: bool,
+    notes: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return all results as JSON values."""
+    """Return all results as JSON values; `notes` are what the user should know, as sentences."""
     return {
         "schema": SCHEMA,
+        "sojourn": __version__,
         "scenario": name,
         "complete": complete,
         "verdict": {
@@ -35,9 +40,16 @@ def rollouts_document(
             "overall": verdict.overall,
             "recommended": verdict.recommended,
         },
-        "candidates": [row.to_json() for row in rows],
+        "notes": list(notes),
+        "candidates": [row.to_json() | {"policies": policies_of(row)} for row in rows],
         "settings": dict(settings),
     }
+
+
+def policies_of(row: RolloutRow) -> dict[str, Any]:
+    """Return policy and parameters of each slot; the oracle's selector is no policy."""
+    found = dict(row.policies)
+    return found | {"select": BY_THE_TRUTH} if row.role == ORACLE else found
 
 
 def write_rollouts_html(
@@ -46,9 +58,10 @@ def write_rollouts_html(
     settings: Mapping[str, Any],
     rows: Sequence[RolloutRow],
     verdict: RolloutVerdict,
+    notes: Sequence[str] = (),
 ) -> None:
     """Write the page to a file, whole or not at all."""
-    write_text(path, render_rollouts(name, settings, rows, verdict))
+    write_text(path, render_rollouts(name, settings, rows, verdict, notes))
 
 
 def render_rollouts(
@@ -56,6 +69,7 @@ def render_rollouts(
     settings: Mapping[str, Any],
     rows: Sequence[RolloutRow],
     verdict: RolloutVerdict,
+    notes: Sequence[str] = (),
 ) -> str:
     """Return the page as text; the same inputs give the same page."""
     from plotly.offline import get_plotlyjs
@@ -68,6 +82,8 @@ def render_rollouts(
         plotly=get_plotlyjs(),
         script=asset("rollouts.js"),
         name=escape(name),
+        version=__version__,
+        notes="".join(f'<p class="note">{escape(one)}</p>' for one in notes),
         overall=escape(units.bound(verdict.overall)),
         reasons=f"<ul>{reasons}</ul>" if reasons else "",
         speed=_table(rows, SPEED),
@@ -123,7 +139,7 @@ def _table(rows: Sequence[RolloutRow], columns: Sequence[Column]) -> str:
 
 
 def _policies(row: RolloutRow) -> str:
-    text = json.dumps(row.policies, ensure_ascii=False)
+    text = json.dumps(policies_of(row), ensure_ascii=False)
     return f"<tr><th>{escape(row.name)}</th><td>{escape(text)}</td></tr>"
 
 

@@ -15,18 +15,23 @@ from sojourn.rollout.versions import stale_tokens
 def make_batch(run: Run) -> Batched | None:
     """Hand a batch to the trainer if one is wanted and ready."""
     policies = run.policies
-    if not run.wanted or run.usable < run.need:
+    if not run.wanted:
+        return None
+    policies.replay.evict(run.version)  # or a batch would count on what is about to go
+    if run.usable < run.need:
         return None
     oldest = sorted(
         run.usable_groups.values(), key=lambda group: (group.opened_at_version, group.uid)
     )
     overdue = sum(run.ledger.overdue(group.opened_at_version) for group in oldest)
     count = min(max(run.need, overdue), run.plan.batch_groups)
+    # Replay gives way where later batches would not have the places for all that has begun.
+    while count < min(run.plan.batch_groups, len(oldest)) and _too_many(run, oldest[count:]):
+        count += 1
     if _leaves_too_many(run, oldest[count:]):
         return None
     if not all(control.ready(run) for control in policies.controls):
         return None
-    policies.replay.evict(run.version)
     again = list(policies.replay.sample(run.plan.batch_groups - count, run))
     taken = oldest[: run.plan.batch_groups - len(again)]
     fresh = [run.result(group.uid) for group in taken]
@@ -52,20 +57,31 @@ def make_batch(run: Run) -> Batched | None:
 
 
 def _leaves_too_many(run: Run, left: list[Group]) -> bool:
-    """Return whether more groups would be left than batches can take before they are too old.
+    """Return whether a batch must wait for groups that are open.
 
     Young groups that finish early must not take the places that slow, older ones will need.
     Nothing is waited for but open groups: a batch never waits for one that can go at once.
     """
     if not run.open_groups:
         return False
-    still_open = Counter(one.opened_at_version for one in run.open_groups.values())
-    settled = Counter(one.opened_at_version for one in left)
-    remaining = waited_for = 0
-    for version in sorted(still_open | settled):
-        remaining += still_open[version] + settled[version]
-        waited_for += still_open[version]
-        if waited_for and remaining > run.ledger.places(version):
+    oldest = min(one.opened_at_version for one in run.open_groups.values())
+    return _too_many(run, left, oldest)
+
+
+def _too_many(run: Run, left: list[Group], since: int = 0) -> bool:
+    """Return whether more would be left than batches can take before it is too old.
+
+    Args:
+        run: The run; its open groups are left too.
+        left: Settled groups that the coming batch leaves.
+        since: The oldest version whose groups are looked at; older ones take places all the same.
+    """
+    seen = Counter(one.opened_at_version for one in left)
+    seen.update(one.opened_at_version for one in run.open_groups.values())
+    remaining = 0
+    for version in sorted(seen):
+        remaining += seen[version]
+        if version >= since and remaining > run.ledger.places(version):
             return True
     return False
 

@@ -16,7 +16,7 @@ from sojourn.rollout import states as st
 from sojourn.rollout.actions import Action
 from sojourn.rollout.beliefs import BeliefRules, BeliefStore
 from sojourn.rollout.events import Event, Heard
-from sojourn.rollout.model import TOOL, Prompt, Reward, Rollout
+from sojourn.rollout.model import TOOL, Prompt, Reward, Rollout, check_reward
 from sojourn.rollout.plan import Plan
 from sojourn.rollout.records import Engine, Run
 from sojourn.rollout.slots import Policies
@@ -293,6 +293,7 @@ class RolloutMachine:
         rollout = run.rollouts.get(event.rid)
         if not 0 <= event.rid < run.next_rid:
             return False
+        check_reward(event.value, f"rollout {event.rid}")
         if rollout is None:
             row = Reward(event.rid, event.value, 1, event.final, event.source, event.time)
             run.policies.replay.revise(row)

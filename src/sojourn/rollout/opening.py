@@ -47,7 +47,8 @@ def within(rounds: Sequence[Round], budget: int, least: int) -> list[Round]:
 
     Each keeps at least `least` rollouts; a budget pays for so many.
     """
-    counts = [max(one.rollouts, least) for one in rounds]
+    most = budget - least * (len(rounds) - 1)  # what one may have if the others have the least
+    counts = [max(min(one.rollouts, most), least) for one in rounds]
     excess = sum(counts) - budget
     if excess > 0:
         largest = sorted(range(len(counts)), key=lambda at: -counts[at])

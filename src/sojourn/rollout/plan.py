@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 
 from sojourn.errors import UserError
 from sojourn.rollout.versions import Allowance, from_versions
@@ -63,6 +64,17 @@ class Plan:
         if self.staleness_groups < -1:
             raise UserError(
                 f"plan.staleness_groups is {self.staleness_groups}; it must be at least -1"
+            )
+        most = self.staleness_versions * self.groups_per_version
+        if self.staleness_groups > most:
+            raise UserError(
+                f"plan.staleness_groups is {self.staleness_groups}; it must be at most "
+                f"staleness_versions × batches_per_version × batch_groups, which is {most}"
+            )
+        if not isfinite(self.reward_high - self.reward_low):
+            raise UserError(
+                f"plan.reward_low is {self.reward_low:g} and reward_high {self.reward_high:g}; "
+                "both must be finite numbers"
             )
         if not self.reward_low < self.reward_high:
             raise UserError(

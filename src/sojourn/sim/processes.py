@@ -145,7 +145,7 @@ def _run_apart(
                 found[places[future]] = result
                 told(tasks[places[future]])
         pool.shutdown()
-    except (KeyboardInterrupt, BrokenProcessPool) as error:
+    except BaseException as error:  # nobody waits for tasks whose results are not wanted
         for process in set(multiprocessing.active_children()) - before:
             process.terminate()
         pool.shutdown(cancel_futures=True)
@@ -154,7 +154,6 @@ def _run_apart(
                 "a process of the study was ended from outside, perhaps for want of memory: "
                 "try fewer --jobs"
             ) from error
-    except BaseException:
-        pool.shutdown(cancel_futures=True)
-        raise
+        if not isinstance(error, KeyboardInterrupt):
+            raise
     return [found[place] for place in sorted(found)], len(found) == len(tasks)

@@ -29,7 +29,7 @@ from sojourn.rollout.events import (
     WeightsLive,
 )
 from sojourn.rollout.machine import RolloutMachine
-from sojourn.rollout.model import Decision, Group, GroupResult, Prompt, Rollout
+from sojourn.rollout.model import Decision, Group, GroupResult, Prompt, Rollout, check_reward
 from sojourn.rollout.needs import RolloutNeed
 from sojourn.rollout.plan import Plan
 from sojourn.rollout.records import Run
@@ -314,6 +314,9 @@ class Curriculum:
 
     def _result(self, uid: int, prompt_id: int, rewards: Sequence[float | None]) -> GroupResult:
         """Return a group of finished rollouts with these rewards."""
+        for at, reward in enumerate(rewards):
+            if reward is not None:
+                check_reward(reward, f"rollout {at} of group {uid}")
         version, step = self.run.version, self.run.step
         rids = list(range(len(rewards)))
         group = Group(uid, prompt_id, version, step, 0, len(rids), st.SETTLED, len(rids), rids)

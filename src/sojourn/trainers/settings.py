@@ -55,6 +55,18 @@ def make(
     document: Mapping[str, Any], prompts: Sequence[Prompt], origin: str, rounds: bool = False
 ) -> Curriculum:
     """Return the curriculum that a document describes; `origin` names it in messages."""
+    try:
+        return _made(document, prompts, origin, rounds)
+    except UserError as error:
+        # What a plan or a policy refuses does not know which file it is from.
+        text = str(error)
+        raise UserError(text if origin in text else f"{origin}: {text}") from None
+
+
+def _made(
+    document: Mapping[str, Any], prompts: Sequence[Prompt], origin: str, rounds: bool
+) -> Curriculum:
+    """Return the curriculum that a document describes."""
     for key in document:
         if key not in (*TABLES, "run"):
             raise unknown(f"key in {origin}", key, (*TABLES, "run"))

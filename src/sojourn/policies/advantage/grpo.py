@@ -70,5 +70,5 @@ class Grpo(Memoryless):
         if not self.config.divides:
             return [one - mean for one in rewards]
         squares = sum((one - mean) ** 2 for one in rewards)
-        deviation = sqrt(squares / (count - self.config.unbiased))
-        return [(one - mean) / (deviation + self.config.epsilon) for one in rewards]
+        deviation = sqrt(squares / (count - self.config.unbiased)) + self.config.epsilon
+        return [(one - mean) / deviation if deviation else 0.0 for one in rewards]

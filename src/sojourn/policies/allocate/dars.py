@@ -49,9 +49,9 @@ class Config:
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
-        if not 1 <= self.first <= self.rollouts_max:
+        if not 2 <= self.first <= self.rollouts_max:
             raise UserError(
-                f"allocate.first is {self.first}; it must be from 1 to rollouts_max, "
+                f"allocate.first is {self.first}; it must be from 2 to rollouts_max, "
                 f"{self.rollouts_max}"
             )
         if self.variant not in VARIANTS:

@@ -88,7 +88,8 @@ class Gvm(Memoryless):
         config = self.config
         if rate <= 0.0 or (rate >= 1.0 and config.variant == "contrast"):
             return 0.0
-        return 1.0 / sqrt(rate + config.alpha / rate ** (config.beta - 1.0))
+        near = rate ** (config.beta - 1.0)
+        return 1.0 / sqrt(rate + config.alpha / near) if near else 0.0
 
     def observe(self, result: GroupResult, view: View) -> None:
         """Take no note."""

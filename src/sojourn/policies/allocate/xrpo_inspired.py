@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from heapq import heapify, heapreplace
 from math import ceil, log, sqrt
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from sojourn.errors import UserError
 from sojourn.policies.allocate.sharing import Tally, tally
@@ -29,6 +29,9 @@ from sojourn.rollout.model import GroupResult
 from sojourn.rollout.needs import RolloutNeed
 from sojourn.rollout.slots import Pick, Round, Setting
 from sojourn.rollout.views import GroupView, View
+
+ALPHA_MIN: Final = 1e-9
+"""Below, 1 less half of it is 1 to a computer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +59,10 @@ class Config:
             raise UserError(f"allocate.base is {self.base}; it must be at least 2")
         if self.rounds < 1:
             raise UserError(f"allocate.rounds is {self.rounds}; it must be at least 1")
-        if not 0.0 < self.alpha < 1.0:
-            raise UserError(f"allocate.alpha is {self.alpha:g}; it must be in (0, 1)")
+        if not ALPHA_MIN <= self.alpha < 1.0:
+            raise UserError(
+                f"allocate.alpha is {self.alpha:g}; it must be at least {ALPHA_MIN:g}, below 1"
+            )
         if self.bonus < 0.0 or self.exemplar_tokens < 0:
             raise UserError("allocate.bonus and allocate.exemplar_tokens must be at least 0")
 
@@ -84,12 +89,15 @@ class XrpoInspired(Memoryless):
         seen = [tally(one, view) for one in groups]
         total = max(sum(one.trials for one in seen), 2)
         counts = [max(one.trials, 1) for one in seen]
-        heap = [(-self.priority(one, one.trials, total), at) for at, one in enumerate(seen)]
+        # Where nobody gains anything, those with fewest go first.
+        heap = [
+            (-self.priority(one, one.trials, total), counts[at], at) for at, one in enumerate(seen)
+        ]
         heapify(heap)
         for _ in range(ceil(budget / left)):
-            at = heap[0][1]
+            at = heap[0][2]
             counts[at] += 1
-            heapreplace(heap, (-self.priority(seen[at], counts[at], total), at))
+            heapreplace(heap, (-self.priority(seen[at], counts[at], total), counts[at], at))
         rounds = []
         for one, count in zip(seen, counts, strict=True):
             hint = 0 if one.successes else self.config.exemplar_tokens

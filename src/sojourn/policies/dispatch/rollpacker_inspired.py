@@ -105,7 +105,9 @@ class RollpackerInspired:
         elif isinstance(event, Batched):
             return self._round(view)
         elif isinstance(event, BatchWanted):
-            return [Resume(one.rid) for one in view.in_status(st.PARKED)]
+            # One that was told to stop and has not yet stopped would park when nobody looks.
+            stopping = [one for one in view.in_status(st.RUNNING) if one.stop]
+            return [Resume(one.rid) for one in (*view.in_status(st.PARKED), *stopping)]
         return ()
 
     def _race(self, rid: int, view: View) -> Sequence[Proposal]:

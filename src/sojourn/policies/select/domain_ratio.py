@@ -26,6 +26,7 @@ from sojourn.rollout.states import ENDED
 from sojourn.rollout.views import View
 
 VARIANTS: Final = ("cumulative", "window")
+SHARE_MAX: Final = 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +66,12 @@ class Config:
                 found[name.strip()] = float(share)
             except ValueError:
                 raise UserError(f"select.targets has {part!r}; write domain=share") from None
-        if any(one < 0.0 for one in found.values()) or (found and not sum(found.values())):
-            raise UserError("select.targets needs shares of at least 0, some of them above 0")
+        if not all(0.0 <= one <= SHARE_MAX for one in found.values()) or (
+            found and not sum(found.values())
+        ):
+            raise UserError(
+                f"select.targets needs shares from 0 to {SHARE_MAX:g}, some of them above 0"
+            )
         return {name: one / sum(found.values()) for name, one in found.items()}
 
 

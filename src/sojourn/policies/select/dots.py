@@ -54,9 +54,9 @@ class Config:
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
-        for name in ("every_steps", "reference", "pool"):
-            if getattr(self, name) < 1:
-                raise UserError(f"select.{name} is {getattr(self, name)}; it must be at least 1")
+        for name, least in (("every_steps", 1), ("reference", 2), ("pool", 1)):
+            if (value := getattr(self, name)) < least:
+                raise UserError(f"select.{name} is {value}; it must be at least {least}")
         if self.variant not in VARIANTS:
             raise unknown("select.variant", self.variant, VARIANTS)
         if not 0.0 <= self.target <= 1.0 or self.temperature <= 0.0:
@@ -73,7 +73,10 @@ class Dots(Pooled):
         self.config = config
         for one in setting.prompts:
             if not one.meta.get("embedding"):
-                raise UserError(f"select.dots needs meta['embedding']; prompt {one.id} has none")
+                raise UserError(
+                    f"select.dots needs meta['embedding']; prompt {one.id} has none (in a "
+                    "scenario, prompts.embedding_numbers gives each so many numbers)"
+                )
         self.prompts = setting.prompts
         self.tried, self.heard = -config.every_steps, -1
         self.pending: list[int] = []
@@ -86,8 +89,10 @@ class Dots(Pooled):
         """Try the reference set if it is time, else draw by predictions from the latest one."""
         config = self.config
         over = not self.pending and not any(map(view.is_open, self.running))
-        if over and len(self.fresh) > 1:
-            self._use(self.fresh)
+        if over:
+            self.running.clear()  # of those whose group was given up nothing is heard
+            if len(self.fresh) > 1:
+                self._use(self.fresh)
         if over and (self.predictor is None or view.step - self.tried >= config.every_steps):
             self.tried, self.running, self.fresh = view.step, {}, {}
             self.pending = draw(self.stream, self.ids, config.reference, view)

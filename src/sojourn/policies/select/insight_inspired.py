@@ -15,12 +15,16 @@ Fails when: prompts seen often are still the best to train: their information is
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from sojourn.errors import UserError
 from sojourn.policies.select.beta_math import information
 from sojourn.policies.select.pool import Pooled
 from sojourn.rollout.slots import Pick, Setting
 from sojourn.rollout.views import View
+
+OUTCOMES_MAX: Final = 4096
+"""The information of more is a long sum, and no larger for any purpose here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +43,10 @@ class Config:
         """Refuse values out of range."""
         if self.pool < 1:
             raise UserError(f"select.pool is {self.pool}; it must be at least 1")
-        if self.outcomes < 0:
-            raise UserError(f"select.outcomes is {self.outcomes}; it must be at least 0")
+        if not 0 <= self.outcomes <= OUTCOMES_MAX:
+            raise UserError(
+                f"select.outcomes is {self.outcomes}; it must be from 0 to {OUTCOMES_MAX}"
+            )
 
     @classmethod
     def whole_group(cls) -> Config:

@@ -4,8 +4,9 @@ Source: MoPPS (Qu et al. 2025; arXiv 2507.04632) and its released code: counts w
     Thompson draw for each of 16 candidates per prompt, the smallest squared distance to the target.
 Reads: beliefs of the candidates; which prompts are open.
 Memory: its stream.
-Needs: nothing. λ is `update_keep` of the run's beliefs: `BELIEFS` has the one of each preset.
-Deviations: presets differ: the paper forgets (λ below 1; one half here), the code ships λ = 1. Its
+Needs: nothing. λ is `update_keep` in `[beliefs]` of a scenario or of a trainer's file: 1 unless
+    it says otherwise, as the released code has it, and the same for every candidate.
+Deviations: the paper forgets (λ below 1; `update_keep = 0.5`), the code ships λ = 1. Its
     slip of operator precedence, which sets both counts to 8 where groups have one rollout, is left
     out. The band's code was not read: prompts within it in random order, then the nearest.
 Fails when: λ = 1 and training is long: old counts hold prompts at what they once were. Draws of

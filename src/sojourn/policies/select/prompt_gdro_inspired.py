@@ -17,12 +17,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import exp, log
+from typing import Final
 
 from sojourn.errors import UserError
 from sojourn.policies.select.pool import Pooled
 from sojourn.rollout.model import GroupResult
 from sojourn.rollout.slots import Metrics, Pick, Setting, State
 from sojourn.rollout.views import View
+
+BINS_MAX: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,8 @@ class Config:
         for name in ("pool", "bins"):
             if getattr(self, name) < 1:
                 raise UserError(f"select.{name} is {getattr(self, name)}; it must be at least 1")
+        if self.bins > BINS_MAX:
+            raise UserError(f"select.bins is {self.bins}; it must be at most {BINS_MAX}")
         if self.rate < 0.0:
             raise UserError(f"select.rate is {self.rate:g}; it must be at least 0")
         if not 0.0 <= self.keep < 1.0 or not 0.0 < self.even_share <= 1.0:
@@ -77,7 +82,9 @@ class PromptGdroInspired(Pooled):
     def weights(self) -> list[float]:
         """Return the weight of each bin; a bin never visited has the highest loss there is."""
         config = self.config
-        raw = [exp(config.rate * self.loss(at)) for at in range(config.bins)]
+        logs = [config.rate * self.loss(at) for at in range(config.bins)]
+        most = max(logs)
+        raw = [exp(one - most) for one in logs]
         total, even = sum(raw), config.even_share / config.bins
         return [(1.0 - config.even_share) * one / total + even for one in raw]
 

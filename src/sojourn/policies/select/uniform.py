@@ -39,19 +39,24 @@ class Uniform:
         self.passes = 0
 
     def propose(self, count: int, view: View) -> Sequence[Pick]:
-        """Take the next prompts that are not open; at most one new pass is begun."""
+        """Take the next prompts that are not open; at most one new pass is begun.
+
+        One that is open comes first next time, and once, however many passes have met it.
+        """
         share = min(1.0, count / self.count)
         chosen: dict[int, None] = {}
-        deferred: list[int] = []
+        deferred: dict[int, None] = {}
         begun = False
         while len(chosen) < count and (self.left or not begun):
             if not self.left:
+                if len(deferred) == self.count:
+                    break  # every prompt is open
                 self.left.extend(self.stream.shuffled(range(self.count)))
                 self.passes += 1
                 begun = True
             prompt_id = self.left.popleft()
             if prompt_id in chosen or view.is_open(prompt_id):
-                deferred.append(prompt_id)
+                deferred[prompt_id] = None
             else:
                 chosen[prompt_id] = None
         self.left.extendleft(reversed(deferred))

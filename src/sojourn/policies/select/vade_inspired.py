@@ -4,7 +4,8 @@ Source: after the abstract of VADE (Hu et al. 2025; arXiv 2511.18902): beta coun
     Thompson draw that maximises information, a prior decay on two scales. No code was to be had.
 Reads: beliefs of the candidates; which prompts are open.
 Memory: its stream.
-Needs: nothing. The two decays are those of the run's beliefs: `BELIEFS` has them.
+Needs: nothing. The two decays are those of the run's beliefs: `[beliefs]` of a scenario sets them,
+    and `BELIEFS` has the published ones.
 Deviations: the information of a draw θ is taken to be θ (1 - θ), the decays to be 0.7 at a
     prompt's own update and 0.998 at each version: neither is in the abstract. The pool is MoPPS's.
 Fails when: as MoPPS; it ranks as MoPPS does at a target of one half, and differs by its decays.

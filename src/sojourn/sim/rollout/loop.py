@@ -152,7 +152,7 @@ class RolloutSimulation:
         return UserError(
             f"candidate {self.name!r} comes to a standstill in step {run.step}: {run.usable} of "
             f"{run.need} groups are ready, {len(run.open_groups)} are open and nothing runs; "
-            "allow more staleness, or another control"
+            "allow more staleness, give it more prompts, or another control"
         )
 
     def call(self, time: Time, what: Callable[[Time], None]) -> None:

@@ -5,6 +5,8 @@ A file has a row for each rollout (`prompt`, `reward`, `response_tokens`) or for
 how long it gets, so a world draws both from what the file leaves open: success probabilities from
 the Beta posterior under a prior fitted to all prompts, and each prompt's own score of lengths from
 the normal posterior of a random-effects model. Seeds differ in them.
+
+One rollout of a prompt tells none of the laws; what no prompt tells is taken from `[lengths]`.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from statistics import fmean, median
 from typing import Any, Final
 
 from sojourn.rollout.streams import Stream
-from sojourn.sim.rollout.lengths import STANDARD
+from sojourn.sim.rollout.lengths import STANDARD, LengthPlan
 
 CORRELATION_MAX: Final = 0.99
 """Siblings that are all alike in a file may still differ in the next rollout."""
@@ -28,6 +30,9 @@ CUT_SHARE: Final = 0.005
 CUT_MIN: Final = 3
 """Share and number of lengths that are all the longest, from which on they must have been cut."""
 FACTOR_RANGE: Final = (0.1, 10.0)
+FEW_PROMPTS: Final = 5
+"""A law that fewer prompts tell is hardly measured."""
+USUAL: Final = LengthPlan()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,7 @@ class Measured:
         alpha, beta: The prior of success probabilities.
         wrong_factor: How many times as long failures are as successes of the same prompt.
         group_correlation: Of the scores of two rollouts of one prompt.
+        assumed: Which of the two no prompt tells, so that they are those of `[lengths]`.
         recorded: All lengths in order, those of failures divided by the factor; empty if the file
             has none.
     """
@@ -66,12 +72,23 @@ class Measured:
     beta: float
     wrong_factor: float = 1.0
     group_correlation: float = 0.0
+    assumed: tuple[str, ...] = ()
     recorded: tuple[int, ...] = field(default=(), repr=False)
 
     @property
     def has_lengths(self) -> bool:
         """Whether lengths were measured."""
         return bool(self.recorded)
+
+    @property
+    def repeated(self) -> int:
+        """How many prompts have two rollouts or more, which pass rates are told apart by."""
+        return sum(one.rollouts > 1 for one in self.prompts)
+
+    @property
+    def mixed(self) -> int:
+        """How many prompts have lengths of both successes and failures."""
+        return sum(len({right for _, right in one.lengths}) > 1 for one in self.prompts)
 
     @property
     def has_tokens(self) -> bool:
@@ -84,7 +101,7 @@ class Measured:
         return all(one.domain for one in self.prompts)
 
     def summary(self) -> dict[str, Any]:
-        """Return what was read and fitted, as JSON values."""
+        """Return what was read and fitted, as JSON values; null for what no prompt tells."""
         rollouts = sum(one.rollouts for one in self.prompts)
         found: dict[str, Any] = {
             "prompts": len(self.prompts),
@@ -100,8 +117,10 @@ class Measured:
                     "mean": round(fmean(raw), 3),
                     "max": max(raw),
                 },
-                "wrong_factor": round(self.wrong_factor, 6),
-                "group_correlation": round(self.group_correlation, 6),
+                **{
+                    law: None if law in self.assumed else round(getattr(self, law), 6)
+                    for law in ("wrong_factor", "group_correlation")
+                },
             }
         return found
 
@@ -141,14 +160,54 @@ def measured_text(measured: Measured) -> str:
     if not measured.has_lengths:
         return f"{text}; lengths are those of [lengths]"
     tokens = found["response_tokens"]
+    factor = f"failures {measured.wrong_factor:.2f} times as long as successes of the same prompt"
+    if "wrong_factor" in measured.assumed:
+        factor = (
+            "how many times as long failures are is not measurable (no prompt has both successes "
+            f"and failures), lengths.wrong_factor is {measured.wrong_factor:.2f}"
+        )
+    alike = f"correlation within groups {measured.group_correlation:.2f}"
+    if "group_correlation" in measured.assumed:
+        alike = (
+            "correlation within groups not measurable, lengths.group_correlation is "
+            f"{measured.group_correlation:.2f}"
+        )
     return (
         f"{text}; {tokens['median']:.0f} tokens in the median and {tokens['max']} at most, "
-        f"failures {measured.wrong_factor:.2f} times as long as successes of the same prompt, "
-        f"correlation within groups {measured.group_correlation:.2f}"
+        f"{factor}, {alike}"
     )
 
 
 def cut_text(measured: Measured, tokens_max: int) -> str:
+    """Return what the file leaves open: lengths beyond a cut, laws that few prompts tell.
+
+    Empty if nothing is.
+    """
+    return "; ".join(filter(None, (_beyond_text(measured, tokens_max), few_text(measured))))
+
+
+def few_text(measured: Measured) -> str:
+    """Return which laws were measured on few prompts; empty if none was."""
+    said = []
+    if 0 < measured.repeated < FEW_PROMPTS:
+        known = "pass rates and lengths" if measured.has_lengths else "pass rates"
+        said.append(
+            f"{_only(measured.repeated)} two rollouts or more, so how prompts differ in {known} "
+            "is measured on little"
+        )
+    if 0 < measured.mixed < FEW_PROMPTS:
+        said.append(
+            f"{_only(measured.mixed)} both successes and failures, so how many times as long "
+            "failures are is measured on little"
+        )
+    return "; ".join(said)
+
+
+def _only(prompts: int) -> str:
+    return f"only {prompts} prompt{' has' if prompts == 1 else 's have'}"
+
+
+def _beyond_text(measured: Measured, tokens_max: int) -> str:
     """Return what is not known because the file's lengths were cut; empty if nothing is."""
     tokens = [one for prompt in measured.prompts for one, _ in prompt.lengths]
     longest = max(tokens, default=tokens_max)
@@ -161,12 +220,16 @@ def cut_text(measured: Measured, tokens_max: int) -> str:
     )
 
 
-def fit(prompts: Sequence[MeasuredPrompt]) -> Measured:
-    """Return measured prompts with the laws fitted to them."""
+def fit(prompts: Sequence[MeasuredPrompt], usual: LengthPlan = USUAL) -> Measured:
+    """Return measured prompts with the laws fitted to them.
+
+    A law of lengths that no prompt tells is the usual one.
+    """
     alpha, beta = fit_prior(prompts)
     if not any(one.lengths for one in prompts):
         return Measured(tuple(prompts), alpha, beta)
-    factor = fit_wrong_factor(prompts)
+    fitted_factor = fit_wrong_factor(prompts)
+    factor = usual.wrong_factor if fitted_factor is None else fitted_factor
     recorded = sorted(
         max(round(tokens / (1.0 if right else factor)), 1)
         for one in prompts
@@ -177,7 +240,19 @@ def fit(prompts: Sequence[MeasuredPrompt]) -> Measured:
         for one in prompts
     ]
     correlation = intraclass_correlation(scores)
-    return Measured(tuple(prompts), alpha, beta, factor, correlation, tuple(recorded))
+    assumed = [
+        *(["wrong_factor"] if fitted_factor is None else []),
+        *(["group_correlation"] if correlation is None else []),
+    ]
+    return Measured(
+        tuple(prompts),
+        alpha,
+        beta,
+        wrong_factor=factor,
+        group_correlation=usual.group_correlation if correlation is None else correlation,
+        assumed=tuple(assumed),
+        recorded=tuple(recorded),
+    )
 
 
 def fit_prior(prompts: Sequence[MeasuredPrompt]) -> tuple[float, float]:
@@ -203,8 +278,10 @@ def fit_prior(prompts: Sequence[MeasuredPrompt]) -> tuple[float, float]:
     return max(mean * shapes, SHAPE_MIN), max((1.0 - mean) * shapes, SHAPE_MIN)
 
 
-def fit_wrong_factor(prompts: Sequence[MeasuredPrompt]) -> float:
-    """Return how many times as long failures are as successes of the same prompt: 1 if none says.
+def fit_wrong_factor(prompts: Sequence[MeasuredPrompt]) -> float | None:
+    """Return how many times as long failures are as successes of the same prompt.
+
+    None if no prompt has both.
 
     Logarithms are compared inside prompts, which takes out that hard prompts are long; a prompt
     counts by how much it says.
@@ -217,8 +294,9 @@ def fit_wrong_factor(prompts: Sequence[MeasuredPrompt]) -> float:
             weight = len(right) * len(wrong) / (len(right) + len(wrong))
             weighted += weight * (fmean(wrong) - fmean(right))
             weights += weight
-    factor = exp(weighted / weights) if weights else 1.0
-    return min(max(factor, FACTOR_RANGE[0]), FACTOR_RANGE[1])
+    if not weights:
+        return None
+    return min(max(exp(weighted / weights), FACTOR_RANGE[0]), FACTOR_RANGE[1])
 
 
 def score_of(recorded: Sequence[int], tokens: float) -> float:
@@ -229,8 +307,10 @@ def score_of(recorded: Sequence[int], tokens: float) -> float:
     return STANDARD.inv_cdf(min(max(place, edge), 1.0 - edge))
 
 
-def intraclass_correlation(groups: Sequence[Sequence[float]]) -> float:
+def intraclass_correlation(groups: Sequence[Sequence[float]]) -> float | None:
     """Return how alike the members of a group are: one-way analysis of variance.
+
+    None if there are not two groups, or none has two members.
 
     Source: Donner, A Review of Inference Procedures for the Intraclass Correlation Coefficient in
     the One-Way Random Effects Model, International Statistical Review 54, 1986.
@@ -238,7 +318,7 @@ def intraclass_correlation(groups: Sequence[Sequence[float]]) -> float:
     filled = [group for group in groups if group]
     count, total = len(filled), sum(map(len, filled))
     if count < 2 or total <= count:
-        return 0.0
+        return None
     mean = sum(map(sum, filled)) / total
     means = [fmean(group) for group in filled]
     between = sum(len(g) * (m - mean) ** 2 for g, m in zip(filled, means, strict=True))

@@ -42,11 +42,43 @@ def prompts_of(document: Mapping[str, Any], origin: str, folder: Path, plan: Pla
     if "file" in values:
         file = typed("prompts.file", "str", values.pop("file"), origin)
         try:
-            measured = read_prompts(folder / file, columns, plan.reward_low, plan.reward_high)
+            measured = read_prompts(
+                folder / file, columns, plan.reward_low, plan.reward_high, _usual(document, origin)
+            )
         except UserError as error:
             raise UserError(f"{origin}: prompts.file: {error}") from None
+        if "count" not in values and not _own_batches(document):
+            _check_count(len(measured.prompts), plan.batch_groups, origin)
         _fill(values, measured, origin)
     return made(PromptPlan, values, "prompts", origin)
+
+
+def _usual(document: Mapping[str, Any], origin: str) -> LengthPlan:
+    """Return the laws of lengths that hold where a file does not tell them."""
+    given = table(document, "lengths", origin)
+    laws = {key: given[key] for key in given if key in ("wrong_factor", "group_correlation")}
+    return made(LengthPlan, laws, "lengths", origin)
+
+
+def _own_batches(document: Mapping[str, Any]) -> bool:
+    """Return whether a candidate has batches of its own, so that the plan's need not fit."""
+    candidates = document.get("candidates")
+    plans = [
+        one.get("plan")
+        for one in (candidates if isinstance(candidates, list) else [])
+        if isinstance(one, dict)
+    ]
+    return any(isinstance(plan, dict) and "batch_groups" in plan for plan in plans)
+
+
+def _check_count(prompts: int, batch_groups: int, origin: str) -> None:
+    """Refuse a file that has not the prompts of one batch."""
+    if prompts < batch_groups:
+        raise UserError(
+            f"{origin}: prompts.file has {prompts} prompt{'' if prompts == 1 else 's'}, but a "
+            f"batch needs plan.batch_groups = {batch_groups}; give more prompts or a smaller "
+            "plan.batch_groups, or set prompts.count to take each prompt several times"
+        )
 
 
 def _columns(values: dict[str, Any], origin: str) -> dict[str, str]:

@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
-from sojourn.catalog import load_gpu, load_model
-from sojourn.cost import Fitted, Roofline, kv_blocks, load_fitted
-from sojourn.decide.limits import EngineLimits
 from sojourn.errors import UserError, shown, unknown
 from sojourn.files import read_toml
-from sojourn.recipes.load import DEFAULTS, Recipe, load_recipe
 from sojourn.recipes.rollouts import RolloutRecipe, rollout_recipe
 from sojourn.rollout.beliefs import BeliefRules
 from sojourn.rollout.plan import Plan
-from sojourn.sim.engines import check_step_time
-from sojourn.sim.limits import check_limits
+from sojourn.sim.rollout.engine_table import engines_of
+from sojourn.sim.rollout.measured import Measured
 from sojourn.sim.rollout.offered import LAW, lengths_of, prompts_of, truth_of
-from sojourn.sim.rollout.tables import made, table, tables, typed
+from sojourn.sim.rollout.tables import made, table, typed
+from sojourn.sim.rollout.truth import Truth
 from sojourn.sim.rollout.world import (
     SYNC_MODES,
-    EnginesPlan,
-    Loss,
     RewardPlan,
     ToolPlan,
     TrainerPlan,
     World,
-    check_ranges,
 )
 
 TABLES: Final = (
@@ -41,51 +35,7 @@ KEYS: Final = (
 )
 SEEDS_MAX: Final = 1000
 STEPS_MAX: Final = 100_000
-LOAD_PERIOD_MIN: Final = 0.001
 BATCH_ROLLOUTS_MAX: Final = 1_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class EngineTable:
-    """What `[engines]` may say; names are those of `sojourn compare`.
-
-    Attributes:
-        model, gpu: Of the catalogue, or paths.
-        cost: A file of fitted step times; it needs `kv_cache_tokens`.
-        recipe: Scheduler recipe inside each engine.
-        count: Engines, all alike.
-        kv_cache_tokens: Tokens that the KV cache of each holds; 0 computes it from the GPU.
-        max_model_len: Tokens of a prompt and its rollout; 0 for what the KV cache holds.
-        load_period_seconds: Time between the engines' reports of their load; 0 for none.
-    """
-
-    model: str = "llama-3.1-8b"
-    gpu: str = "h100-sxm"
-    cost: str = ""
-    recipe: str = "vllm"
-    count: int = 1
-    tensor_parallel_size: int = 1
-    max_num_seqs: int = 256
-    max_num_batched_tokens: int = 8192
-    max_model_len: int = 0
-    block_size: int = 16
-    gpu_memory_utilization: float = 0.9
-    kv_cache_tokens: int = 0
-    enable_prefix_caching: bool = True
-    load_period_seconds: float = 5.0
-
-    def __post_init__(self) -> None:
-        """Refuse values out of range."""
-        ranges = {
-            "count": (1, 1024),
-            "max_num_seqs": (1, 65536),
-            "max_num_batched_tokens": (1, 1 << 20),
-            "max_model_len": (0, 10**7),
-            "block_size": (1, 4096),
-            "kv_cache_tokens": (0, 10**9),
-            "load_period_seconds": (0.0, 1e6),
-        }
-        check_ranges(self, "engines", ranges)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +95,7 @@ def scenario_of(document: Mapping[str, Any], origin: str, folder: Path) -> Scena
     if "seed" in numbers:
         raise unknown(f"key plan.seed in {origin}: name", "seed", ("seeds",))
     plan = made(Plan, numbers, "plan", origin)
-    engines, resolved = _engines(document, origin, folder)
+    engines, resolved = engines_of(document, origin, folder)
     prompts = prompts_of(document, origin, folder, plan)
     world = World(
         engines=engines,
@@ -168,6 +118,7 @@ def scenario_of(document: Mapping[str, Any], origin: str, folder: Path) -> Scena
     if baseline not in names:
         raise unknown(f"baseline in {origin}: candidate", baseline, names)
     seeds = _seeds(document, origin)
+    _check_policies(world, candidates, seeds[0], origin)
     settings = {
         "steps": steps,
         "warmup_steps": warmup,
@@ -175,7 +126,7 @@ def scenario_of(document: Mapping[str, Any], origin: str, folder: Path) -> Scena
         "baseline": baseline,
         "engines": resolved,
         **{
-            key: _plain(getattr(world, key))
+            key: _plain(getattr(world, key), prompts.measured)
             for key in ("prompts", "truth", "lengths", "plan", "beliefs")
         },
         **{key: _plain(getattr(world, key)) for key in ("rewards", "tools", "trainer")},
@@ -188,9 +139,14 @@ def scenario_of(document: Mapping[str, Any], origin: str, folder: Path) -> Scena
     return Scenario(name, origin, world, candidates, baseline, seeds, lag, bounds, settings)
 
 
-def _plain(plan: Any) -> dict[str, Any]:
+def _plain(plan: Any, measured: Measured | None = None) -> dict[str, Any]:
     """Return a plan as JSON values, without the laws that measured values take the place of."""
-    found = {one.name: getattr(plan, one.name) for one in fields(plan)}
+    gone = set() if measured is None else {"logit_mean", "logit_sd", "domain_sd"}
+    if measured is not None and measured.has_tokens:
+        gone |= {"tokens_median", "tokens_sigma_log"}
+    if measured is not None and measured.has_lengths:
+        gone.add("difficulty_correlation")
+    found = {one.name: getattr(plan, one.name) for one in fields(plan) if one.name not in gone}
     if "domains" in found:
         found["domains"] = dict(found["domains"])
     if found.get("recorded"):
@@ -231,110 +187,6 @@ def _trainer(document: Mapping[str, Any], origin: str) -> TrainerPlan:
     if plan.sync_mode not in SYNC_MODES:
         raise unknown(f"trainer.sync_mode in {origin}: mode", plan.sync_mode, SYNC_MODES)
     return plan
-
-
-def _engines(
-    document: Mapping[str, Any], origin: str, folder: Path
-) -> tuple[EnginesPlan, dict[str, Any]]:
-    """Return the engines, and every number of theirs as JSON values."""
-    given = made(EngineTable, table(document, "engines", origin), "engines", origin)
-    where = f"{origin}: engines"
-    try:
-        if 0.0 < given.load_period_seconds < LOAD_PERIOD_MIN:
-            raise UserError(
-                f"load_period_seconds is {given.load_period_seconds:g}; it must be 0, or at least "
-                f"{LOAD_PERIOD_MIN:g}"
-            )
-        cost: Roofline | Fitted
-        if given.cost:
-            if not given.kv_cache_tokens:
-                raise UserError("with cost, give kv_cache_tokens: the KV cache's size is unknown")
-            cost = load_fitted(folder / given.cost)
-        else:
-            cost = Roofline(
-                load_model(given.model), load_gpu(given.gpu), given.tensor_parallel_size
-            )
-        limits = check_limits(_limits(given))
-        check_step_time(cost, limits)
-        recipe = _scheduler(given.recipe)
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from None
-    losses = []
-    for one in tables(document, "losses", origin):
-        loss = made(Loss, one, "losses", origin)
-        ranges = {"at_seconds": (0.0, 1e7), "engine": (0, 10**6), "for_seconds": (0.0, 1e7)}
-        try:
-            check_ranges(loss, "losses", ranges)
-        except UserError as error:
-            raise UserError(f"{origin}: {error}") from None
-        losses.append(loss)
-    for loss in losses:
-        earlier = sum(one.at_seconds < loss.at_seconds for one in losses)
-        if loss.engine >= given.count + earlier:  # each loss may bring one more
-            raise UserError(
-                f"{origin}: losses.engine is {loss.engine}, but engines.count is {given.count}; "
-                "they are counted from 0"
-            )
-    plan = EnginesPlan(
-        recipe=recipe,
-        limits=limits,
-        step_time=cost,
-        count=given.count,
-        load_period_seconds=given.load_period_seconds,
-        losses=tuple(losses),
-        gpus=given.tensor_parallel_size,
-    )
-    resolved = asdict(given) | {
-        "max_model_len": limits.max_model_len,
-        "kv_cache_tokens": limits.num_gpu_blocks * limits.block_size,
-        "losses": [asdict(one) for one in losses],
-    }
-    if given.cost:
-        resolved["model"] = resolved["gpu"] = None
-    return plan, resolved
-
-
-def _limits(given: EngineTable) -> EngineLimits:
-    blocks = given.kv_cache_tokens // given.block_size
-    if given.kv_cache_tokens and not blocks:
-        raise UserError(
-            f"kv_cache_tokens is {given.kv_cache_tokens}; it must be at least block_size, which "
-            f"is {given.block_size}"
-        )
-    if not given.kv_cache_tokens:
-        blocks = kv_blocks(
-            load_model(given.model),
-            load_gpu(given.gpu),
-            given.tensor_parallel_size,
-            gpu_memory_utilization=given.gpu_memory_utilization,
-            block_size=given.block_size,
-            max_num_batched_tokens=given.max_num_batched_tokens,
-            max_num_seqs=given.max_num_seqs,
-        )
-        blocks = max(blocks - 1, 1)  # vLLM keeps one block for padding, which no request can use
-    return EngineLimits(
-        num_gpu_blocks=blocks,
-        block_size=given.block_size,
-        max_num_seqs=given.max_num_seqs,
-        max_num_batched_tokens=given.max_num_batched_tokens,
-        max_model_len=given.max_model_len or blocks * given.block_size,
-        enable_prefix_caching=given.enable_prefix_caching,
-        block_tokens=given.block_size,
-    )
-
-
-def _scheduler(name: str) -> Recipe:
-    """Return the recipe inside the engines: one that sheds nothing and holds no KV."""
-    recipe = load_recipe(name)
-    for slot in ("admit", "retain"):
-        if recipe.slots[slot][0] != DEFAULTS[slot]:
-            raise UserError(
-                f"recipe {recipe.name!r} has {slot} {recipe.slots[slot][0]!r}; engines of a "
-                f"training run need {DEFAULTS[slot]!r}"
-            )
-    if recipe.fleet:
-        raise UserError(f"recipe {recipe.name!r} decides about fleets; name one for an engine")
-    return recipe
 
 
 def _candidates(document: Mapping[str, Any], origin: str) -> tuple[RolloutRecipe, ...]:
@@ -380,6 +232,21 @@ def _check_fit(world: World, recipe: RolloutRecipe, origin: str) -> None:
             f"{origin}: plan.batch_groups is {plan.batch_groups}, but prompts.count is only "
             f"{world.prompts.count}"
         )
+
+
+def _check_policies(
+    world: World, candidates: Sequence[RolloutRecipe], seed: int, origin: str
+) -> None:
+    """Refuse policies that want of prompts or plan what these do not have.
+
+    Said before anything runs, for a run that fails takes those of the other candidates with it.
+    """
+    truth = Truth(world.prompts, world.truth, world.lengths, world.tools.turns_mean, seed)
+    for one in candidates:
+        try:
+            one.build(one.plan_of(world.plan, origin), truth.prompts, seed)
+        except UserError as error:
+            raise UserError(f"candidate {one.name!r} in {origin}: {error}") from None
 
 
 def with_select(recipe: RolloutRecipe, name: str, policy: str) -> RolloutRecipe:

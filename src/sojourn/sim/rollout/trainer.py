@@ -37,6 +37,7 @@ class Trainer:
         self.update: Time = 0
         self.newcomers = 0
         self.over = False
+        self.loading = False  # whether weights are on their way to engines that stand still
 
     @property
     def renews(self) -> bool:
@@ -104,6 +105,7 @@ class Trainer:
                 engine.state = PAUSED
         if all(engine.state in (PAUSED, LOST) for engine in self.sim.engines):
             self.pausing = False
+            self.loading = True
             share = self.update if self.plan.shares_gpus else 0
             sync = from_seconds(self.plan.sync_seconds) if self.renews else 0
             self.sim.call(now + share + sync, self._live)
@@ -111,11 +113,12 @@ class Trainer:
     @property
     def syncing(self) -> bool:
         """Whether engines stand still, or are about to."""
-        return self.pausing or any(one.state == PAUSED for one in self.sim.engines)
+        return self.pausing or self.loading
 
     def _live(self, now: Time) -> None:
         """Let the engines go on, with new weights if there are any."""
         sim = self.sim
+        self.loading = False
         if self.renews:
             self.version += 1
             sim.truth.advance()
