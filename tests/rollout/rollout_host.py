@@ -6,11 +6,10 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from random import Random
 
-from rollout_checks import check
-
 from sojourn.rollout import events as ev
 from sojourn.rollout.actions import Abort, End, GroupOver, Submit, Train
 from sojourn.rollout.model import Piece
+from tests.rollout.rollout_checks import check
 
 SECOND = 10**12
 
