@@ -84,22 +84,22 @@ def test_ctrl_c_ends_the_workers_and_keeps_what_had_ended():
         "import os\n"
         "print(run_tasks(wait_at_two, None, range(4), 2, lambda _: os.write(1, b'one\\n')))\n"
     )
-    child = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", script],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])},
-    )
-    try:
-        assert child.stdout is not None
-        said = sorted(child.stdout.readline() for _ in range(3))
-        assert said == ["one\n", "one\n", "third\n"]
-        os.killpg(child.pid, signal.SIGINT)
-        out, errors = child.communicate(timeout=30)  # the pipes end with the last process
-    finally:
-        child.kill()
+    ) as child:
+        try:
+            assert child.stdout is not None
+            said = sorted(child.stdout.readline() for _ in range(3))
+            assert said == ["one\n", "one\n", "third\n"]
+            os.killpg(child.pid, signal.SIGINT)
+            out, errors = child.communicate(timeout=30)  # the pipes end with the last process
+        finally:
+            child.kill()
     assert out == "([0, 1], False)\n", errors
     assert "Traceback" not in errors
 
