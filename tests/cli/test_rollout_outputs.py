@@ -136,3 +136,14 @@ def test_the_page_says_what_was_measured_and_by_what_the_bound_selects(folder, c
     assert "own.csv" in page
     assert f"<dd>{__version__}</dd>" in page
     assert page.index("prompts as measured") < page.index("<h2>Speed</h2>")
+
+
+@pytest.mark.parametrize(
+    "words", [("report", "log", "--timeline", "-"), ("calibrate", "log", "--out", "-")]
+)
+def test_an_output_of_another_command_is_a_file(folder, capsys, words):
+    before = sorted(folder.iterdir())
+    done = run(capsys, *words)
+    assert done.code == 2
+    assert f"{words[2]} is '-', but standard output is for" in done.err
+    assert sorted(folder.iterdir()) == before

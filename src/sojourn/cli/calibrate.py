@@ -33,7 +33,13 @@ Logs = Annotated[
 ]
 Out = Annotated[
     Path,
-    typer.Option("--out", "-o", metavar="FILE.toml", help="Where to write the coefficients."),
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="FILE.toml",
+        help="Where to write the coefficients.",
+        callback=opt.refuse_stdout,
+    ),
 ]
 
 EXAMPLES: Final = """\

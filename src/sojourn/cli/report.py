@@ -29,7 +29,12 @@ BURST_SHARE: Final = 0.1
 """Requests that came within a smaller share of the run than this offered no rate."""
 
 TimelineFile = Annotated[
-    Path | None, typer.Option("--timeline", help="Write a timeline for ui.perfetto.dev.")
+    Path | None,
+    typer.Option(
+        "--timeline",
+        help="Write a timeline for ui.perfetto.dev.",
+        callback=opt.refuse_stdout,
+    ),
 ]
 Request = Annotated[
     int | None,
