@@ -155,6 +155,11 @@ BAD = [
     ("[trainer]\nupdate_seconds = -1.0", "trainer.update_seconds is -1"),
     ("[tools]\nturns_mean = 0.0", "tools.turns_mean is 0; it must be from 1"),
     ("[[losses]]\nengine = 1", "losses lacks at_seconds; give it"),
+    (
+        'candidates = ["sync", { name = "b", select = "dots" }]',
+        "candidate 'b' in bad.toml: select.dots needs meta['embedding']; prompt 0 has none (in a "
+        "scenario, prompts.embedding_numbers",
+    ),
     ("[engines]\nkv_cache_tokens = 3", "kv_cache_tokens is 3; it must be at least block_size"),
     ("[[losses]]\nat_seconds = 1.0\nengine = 2", "losses.engine is 2, but engines.count is 1"),
     ("[[losses]]\nat_seconds = -3.0", "losses.at_seconds is -3"),
@@ -162,10 +167,13 @@ BAD = [
 
 
 @pytest.mark.parametrize(("text", "sentence"), BAD)
-def test_a_wrong_scenario_is_one_sentence_and_writes_nothing(folder, capsys, text, sentence):
+def test_a_wrong_scenario_is_one_sentence_and_writes_nothing(
+    folder, capsys, monkeypatch, text, sentence
+):
+    monkeypatch.setattr(RolloutSimulation, "run", lambda _: pytest.fail("something ran"))
     (folder / "bad.toml").write_text(text + "\n")
     before = sorted(folder.iterdir())
-    done = run(capsys, "rollout", "compare", "bad.toml", "--json", "out.json")
+    done = run(capsys, "rollout", "compare", "bad.toml", "--jobs", 1, "--json", "out.json")
     assert done.code == 2, done.out
     assert done.err.startswith("error: ")
     assert done.err.count("\n") == 1

@@ -112,6 +112,7 @@ def test_grpo_on_groups_of_any_size():
     )
     assert advantages([1.0, 0.0], divides=False) == [0.5, -0.5]
     assert advantages([1.0, 0.0], unbiased=False, epsilon=0.0) == [1.0, -1.0]
+    assert advantages([1e-200, 0.0], epsilon=0.0) == [0.0, 0.0], "their squares vanish"
 
 
 @given(some.lists(some.floats(-9, 9), min_size=2, max_size=9))

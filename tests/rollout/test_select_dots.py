@@ -120,6 +120,20 @@ def test_nothing_is_predicted_while_the_first_set_runs():
     assert [one.reason for one in policy.propose(8, view)] == ["reference"] * 5
 
 
+def test_reference_groups_that_are_given_up_are_no_reference_later():
+    view = StubView(prompts=steep(8))
+    policy = dots.Dots(dots.Config(reference=4, every_steps=9, temperature=9.0), view.setting())
+    first = [one.prompt_id for one in policy.propose(4, view)]
+    for uid, prompt_id in enumerate(first[:2]):
+        assert not tell(policy, view, prompt_id, [1.0, 0.0], uid)
+    given_up = set(first[2:])
+    again = [one for _ in range(8) for one in policy.propose(2, view)]
+    assert {one.reason for one in again} == {"predicted rate"}
+    assert given_up <= {one.prompt_id for one in again}
+    for uid, prompt_id in enumerate(given_up, 2):
+        assert tell(policy, view, prompt_id, [1.0, 0.0], uid)
+
+
 def test_embeddings_are_needed():
     view = StubView(prompts=(make_prompts(1)[0], Prompt(1)))
     with pytest.raises(UserError, match=r"meta\['embedding'\]; prompt 1 has none"):

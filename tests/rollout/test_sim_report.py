@@ -68,6 +68,14 @@ def study(*pairs):
     ]
 
 
+def test_what_is_clearly_less_is_said_to_be():
+    rows = summarise(study(("sync", (10, 11, 12)), ("slow", (20, 22, 24))), "sync")
+    (reason,) = judge(rows, "sync").reasons
+    assert "slow: 0.50×" in reason
+    assert "clearly less than the baseline" in reason
+    assert "not clearly more" not in reason
+
+
 def test_a_row_counts_what_comes_after_the_warm_up():
     row = seed_row(record("a", 10.0))
     assert row.step_seconds == 10.0

@@ -64,6 +64,12 @@ def test_what_is_cut_short_ends_the_study():
     assert told == [0, 1]
 
 
+def test_what_one_process_cuts_short_is_missing():
+    told = []
+    assert run_tasks(stop_at_two, None, range(5), 2, told.append) == ([0, 1, 3, 4], False)
+    assert sorted(told) == [0, 1, 3, 4]
+
+
 def test_a_process_that_is_killed_is_a_sentence():
     with pytest.raises(UserError, match="was ended from outside"):
         run_tasks(die, None, range(4), 2, lambda _: None)

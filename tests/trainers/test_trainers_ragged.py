@@ -8,6 +8,8 @@ from math import sqrt
 import pytest
 from trainer_cases import curriculum
 
+from sojourn.errors import UserError
+
 NOT_TRAINED = None
 
 
@@ -116,6 +118,12 @@ def test_a_masked_success_does_not_lower_the_value_of_another(divides, stock, ri
 
 def test_groups_without_any_counted_row():
     assert ours([[], [None, None], [None, 0.5]]) == [[], [None, None], [None, 0.0]]
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), "1"])
+def test_a_reward_that_is_no_number_is_refused(wrong):
+    with pytest.raises(UserError, match="reward of rollout 1 of group 2 is"):
+        ours([[1.0], [0.0], [1.0, wrong]])
 
 
 @pytest.mark.parametrize("factor", [1.0, 100.0])
