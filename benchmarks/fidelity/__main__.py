@@ -1,10 +1,11 @@
 """Runs the benchmark: python -m benchmarks.fidelity [--model DIR] [--out PAGE].
 
-A first run sizes the others. Then come short rounds. Each records run A anew and fits it, and
-predicts the runs beside it: another rate (B), two other length mixes (C), another recipe (D) and
-overload (E). A prediction is given the arrivals and lengths of a run, the fit of its round's A and
-the engine's own number of KV blocks, nothing else. All rounds send the same requests, so what
-differs between them is the machine; the order of a round's runs is drawn anew.
+A first run sizes the others. Then come short rounds. Each records two runs anew, at its begin (A1)
+and its end (A2), fits both together, and predicts the runs between: another rate (B), two other
+length mixes (C), another recipe (D) and overload (E). A prediction is given the arrivals and
+lengths of a run, the fit of its round and the engine's own number of KV blocks, nothing else. All
+rounds send the same requests, so what differs between them is the machine; the order of the runs
+that a round predicts is drawn anew.
 """
 
 from __future__ import annotations
@@ -22,7 +23,16 @@ from time import perf_counter
 from typing import Final
 
 from benchmarks.fidelity.runs import Bench, Numbers, Prediction
-from benchmarks.fidelity.traffic import LONG_ANSWERS, LONG_PROMPTS, WIDE, Mix, burst, poisson, ramp
+from benchmarks.fidelity.traffic import (
+    LONG_ANSWERS,
+    LONG_PROMPTS,
+    VARIED,
+    WIDE,
+    Mix,
+    burst,
+    poisson,
+    ramp,
+)
 from benchmarks.vllm_gain.serving import Asked, Flags, Server, model_folder
 
 MEASURED: Final = re.compile(r"(<!-- measured -->\n).*(\n<!-- end -->)", re.DOTALL)
@@ -32,9 +42,13 @@ BOUNDS: Final = {TIMES: 0.05, TOTALS: 0.03}
 PROBE_REQUESTS: Final = 160
 RESAMPLES: Final = 4000
 LOW: Final = 0.05
-HIGH: Final = 2.5
-"""Rates of run A over what stock serves of a backlog: the fit must see batches as large as those
-that it is asked about."""
+HIGH: Final = 1.6
+LONGER: Final = 1.2
+"""Rates of runs A over what stock serves of a backlog, and their arrivals' time over that of other
+runs: the fit must see batches as large as those that it is asked about, and quiet stretches too."""
+FITTED: Final = ("A1", "A2")
+"""The first and the last run of a round, so that a machine that slows down or quickens all the
+while does so for what is fitted as for what is predicted."""
 UNITS: Final = {"mean TTFT": (1e3, "ms"), "mean TPOT": (1e3, "ms"), "mean E2E": (1.0, "s"),
                 "makespan": (1.0, "s"), "throughput": (1.0, "tok/s")}  # fmt: skip
 
@@ -46,7 +60,7 @@ class Run:
     Attributes:
         name, what: Name, and what differs from run A.
         asked: Its requests.
-        judged: The numbers that a bound is set on; none for the fitted run itself.
+        judged: The numbers that a bound is set on; none for the fitted runs themselves.
         recipe: Its recipe; empty for stock's order.
     """
 
@@ -113,8 +127,8 @@ def ratio_of_means(above: Sequence[float], below: Sequence[float]) -> tuple[floa
     return ratio(pairs), drawn[RESAMPLES // 40], drawn[-RESAMPLES // 40]
 
 
-def runs(first: list[Asked], model: Prediction, seconds: float, recipe: str) -> list[Run]:
-    """Return the runs of a round."""
+def predicted_runs(model: Prediction, seconds: float, recipe: str) -> list[Run]:
+    """Return the runs that a round predicts."""
     capacity = {mix: model.capacity(mix) for mix in (WIDE, LONG_PROMPTS, LONG_ANSWERS)}
 
     def asked(mix: Mix, load: float, seed: int) -> list[Asked]:
@@ -124,7 +138,6 @@ def runs(first: list[Asked], model: Prediction, seconds: float, recipe: str) -> 
         Run("B", "steady rate, load 0.5", asked(WIDE, 0.5, 3)),
         Run("C1", "long prompts, load 0.8", asked(LONG_PROMPTS, 0.8, 49)),
         Run("C2", "long answers, load 0.8", asked(LONG_ANSWERS, 0.8, 50)),
-        Run("A", "the fitted run", first, ()),
         Run("D", f"recipe {recipe}, load 0.7", asked(WIDE, 0.7, 68), recipe=recipe),
         Run("E", "load 1.3", asked(WIDE, 1.3, 69), TOTALS),
     ]
@@ -134,30 +147,37 @@ def measure(
     bench: Bench, given: argparse.Namespace, save: Callable[[list[Row], list[str]], None]
 ) -> tuple[list[Row], list[str]]:
     """Run everything; `save` is called with rows and remarks after every round."""
-    rate = bench.probe(burst(WIDE, PROBE_REQUESTS, seed=1))
+    rate = bench.probe(burst(VARIED, PROBE_REQUESTS, seed=1))
     low, high = LOW * rate, HIGH * rate
-    first = ramp(WIDE, low, high, given.seconds, seed=2)
-    bench.serve("A0", first)
-    model = bench.fit("A0")
-    planned = runs(first, model, given.seconds, given.recipe)
+    first, last = (
+        Run(name, "fitted", ramp(VARIED, low, high, LONGER * given.seconds, seed), ())
+        for seed, name in enumerate(FITTED, 2)
+    )
+    for run in (first, last):
+        bench.serve(f"{run.name}-0", run.asked)
+    others = predicted_runs(
+        bench.fit(*(f"{name}-0" for name in FITTED)), given.seconds, given.recipe
+    )
+    planned = [*others, first, last]
     rows = [Row(run.name, run.what, run.judged) for run in planned]
     order = random.Random("order")
     for number in range(1, given.rounds + 1):
         bench.tell(f"round {number} of {given.rounds}")
         measured = {
             run.name: bench.serve(f"{run.name}-{number}", run.asked, run.recipe)
-            for run in order.sample(planned, len(planned))
+            for run in (first, *order.sample(others, len(others)), last)
         }
-        model = bench.fit(f"A-{number}")
+        model = bench.fit(*(f"{name}-{number}" for name in FITTED))
         for run, row in zip(planned, rows, strict=True):
             row.measured.append(measured[run.name])
             row.predicted.append(model.simulate(run.asked, run.recipe))
         limits = model.fleet.limits
         remarks = [
-            f"Rounds: {number}. Step times of the last: {model.where}.",
+            f"Rounds: {number}. The last fit: {model.where}.",
             f"Engine: {limits.num_gpu_blocks:,} blocks of {limits.block_size} tokens, "
             f"{limits.max_num_seqs} seats, {limits.max_num_batched_tokens} tokens a step.",
-            f"Run A: {len(first)} requests, from {low:.1f} to {high:.1f} a second and back.",
+            f"Runs A1 and A2: {len(first.asked)} and {len(last.asked)} requests, each from "
+            f"{low:.1f} to {high:.1f} a second and back.",
         ]
         save(rows, remarks)
     return rows, remarks

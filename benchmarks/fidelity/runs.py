@@ -9,7 +9,9 @@ from typing import Any, Final
 
 from benchmarks.fidelity.traffic import Mix, burst, workload
 from benchmarks.vllm_gain.serving import Asked, Flags, Served, Server
+from sojourn.cli.calibrate import read_logs
 from sojourn.cli.recording import engine_of
+from sojourn.cost.calibration import calibrate
 from sojourn.recipes import Recipe, load_recipe
 from sojourn.sim.loop import Simulation
 from sojourn.sim.study import Fleet
@@ -108,13 +110,20 @@ class Bench:
         )
         return found
 
-    def fit(self, name: str) -> Prediction:
-        """Return what a recorded run lets us predict; its log is complete after this."""
+    def fit(self, *names: str) -> Prediction:
+        """Return what recorded runs let us predict; their logs are complete after this."""
         self.server.install(self.flags)
-        logs = sorted((self.folder / name).iterdir())
-        record, source = read_steplog(logs), read_source(logs)
-        _, fleet, where = engine_of(record, source, None, logs, load_recipe("vllm"))
-        self.tell(f"fit to run {name}: {where}; {len(record.steps.start):,} rows of steps")
+        logs = [path for name in names for path in sorted((self.folder / name).iterdir())]
+        found = calibrate(read_logs(logs)[0])
+        cost = self.folder / f"{names[-1]}.toml"
+        cost.write_text(found.coefficients.to_toml(), encoding="utf-8")
+        one = sorted((self.folder / names[-1]).iterdir())
+        _, fleet, _ = engine_of(read_steplog(one), read_source(one), cost, one, load_recipe("vllm"))
+        where = (
+            f"held-out median error {found.overall.held_out.median:.1%} over "
+            f"{len(found.samples):,} rows of steps"
+        )
+        self.tell(f"fit to {' and '.join(names)}: {where}")
         return Prediction(fleet, where)
 
 

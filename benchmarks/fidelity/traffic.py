@@ -30,9 +30,10 @@ class Mix:
         return Asked(at, ids(random, prompt), lengths(random, *self.output))
 
 
-WIDE: Final = Mix((100, 1.0, 4, 1800), (40, 0.8, 2, 250))
+VARIED: Final = Mix((80, 1.2, 4, 1800), (60, 1.0, 2, 400))
 """What the fit sees: all sizes."""
 
+WIDE: Final = Mix((100, 1.0, 4, 1800), (40, 0.8, 2, 250))
 LONG_PROMPTS: Final = Mix((320, 0.5, 32, 1500), (16, 0.5, 2, 80))
 LONG_ANSWERS: Final = Mix((40, 0.6, 4, 400), (90, 0.5, 10, 300))
 
