@@ -22,7 +22,10 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Final
 
-from benchmarks.fidelity.runs import Bench, Numbers, Prediction
+import numpy as np
+
+from benchmarks.fidelity.pace import Clock
+from benchmarks.fidelity.runs import Bench, Numbers, Prediction, fit
 from benchmarks.fidelity.traffic import (
     LONG_ANSWERS,
     LONG_PROMPTS,
@@ -72,26 +75,45 @@ class Run:
 
 
 @dataclass(slots=True)
+class Pairs:
+    """Numbers of a run in every round, measured and predicted."""
+
+    measured: list[Numbers] = field(default_factory=list)
+    predicted: list[Numbers] = field(default_factory=list)
+
+    def ratio(self, measure: str) -> tuple[float, float, float]:
+        """Return predicted over measured, with its interval."""
+        seen = [one.of(measure) for one in self.measured]
+        return ratio_of_means([one.of(measure) for one in self.predicted], seen)
+
+    def spread(self, measure: str) -> str:
+        """Return the lowest and the highest measurement over their mean."""
+        seen = [one.of(measure) for one in self.measured]
+        return f"{min(seen) / fmean(seen):.2f} to {max(seen) / fmean(seen):.2f}"
+
+
+@dataclass(slots=True)
 class Row:
-    """A run beside its predictions, one of each a round.
+    """A run beside its predictions.
 
     Attributes:
         run, what, judged: As in `Run`.
-        measured, predicted: Its numbers in every round.
+        plain, even: Its numbers in plain seconds and at even speed (see `Clock`).
     """
 
     run: str
     what: str
     judged: tuple[str, ...]
-    measured: list[Numbers] = field(default_factory=list)
-    predicted: list[Numbers] = field(default_factory=list)
+    plain: Pairs = field(default_factory=Pairs)
+    even: Pairs = field(default_factory=Pairs)
 
 
 def table(rows: Sequence[Row], remarks: Sequence[str]) -> str:
     """Return runs as Markdown."""
     lines = [
-        "| run | what | number | measured | predicted | ratio, 95 % | run to run | bound | |",
-        "|---|---|---|--:|--:|--:|--:|--:|---|",
+        "| run | what | number | measured | predicted | ratio, 95 % | run to run "
+        "| at even speed: ratio, 95 % | run to run | bound | |",
+        "|---|---|---|--:|--:|--:|--:|--:|--:|--:|---|",
     ]
     for row in rows:
         lines += [_line(row, measure) for measure in row.judged or TIMES]
@@ -100,19 +122,25 @@ def table(rows: Sequence[Row], remarks: Sequence[str]) -> str:
 
 def _line(row: Row, measure: str) -> str:
     factor, unit = UNITS[measure]
-    seen = [one.of(measure) for one in row.measured]
-    told = [one.of(measure) for one in row.predicted]
-    ratio, low, high = ratio_of_means(told, seen)
+    plain, even = row.plain.ratio(measure), row.even.ratio(measure)
     bound = next(limit for names, limit in BOUNDS.items() if measure in names)
     verdict = ""
     if row.judged:
-        verdict = "met" if abs(ratio - 1.0) <= bound else "**missed**"
+        verdict = "met" if abs(even[0] - 1.0) <= bound else "**missed**"
+    seen, told = (
+        fmean(one.of(measure) for one in ones) * factor
+        for ones in (row.plain.measured, row.plain.predicted)
+    )
     return (
-        f"| {row.run} | {row.what} | {measure} | {fmean(seen) * factor:,.4g} {unit} "
-        f"| {fmean(told) * factor:,.4g} {unit} | {ratio:.3f} [{low:.3f}, {high:.3f}] "
-        f"| {min(seen) / fmean(seen):.2f} to {max(seen) / fmean(seen):.2f} "
+        f"| {row.run} | {row.what} | {measure} | {seen:,.4g} {unit} | {told:,.4g} {unit} "
+        f"| {_interval(plain)} | {row.plain.spread(measure)} "
+        f"| {_interval(even)} | {row.even.spread(measure)} "
         f"| {f'{bound:.0%}' if row.judged else ''} | {verdict} |"
     )
+
+
+def _interval(ratio: tuple[float, float, float]) -> str:
+    return f"{ratio[0]:.3f} [{ratio[1]:.3f}, {ratio[2]:.3f}]"
 
 
 def ratio_of_means(above: Sequence[float], below: Sequence[float]) -> tuple[float, float, float]:
@@ -153,24 +181,26 @@ def measure(
         Run(name, "fitted", ramp(VARIED, low, high, LONGER * given.seconds, seed), ())
         for seed, name in enumerate(FITTED, 2)
     )
-    for run in (first, last):
-        bench.serve(f"{run.name}-0", run.asked)
-    others = predicted_runs(
-        bench.fit(*(f"{name}-0" for name in FITTED)), given.seconds, given.recipe
-    )
+    sized = [bench.serve(f"{run.name}-0", run.asked) for run in (first, last)]
+    usual = float(np.median(np.concatenate([one.probe.took for one in sized])))
+    others = predicted_runs(fit(sized, None), given.seconds, given.recipe)
     planned = [*others, first, last]
     rows = [Row(run.name, run.what, run.judged) for run in planned]
     order = random.Random("order")
     for number in range(1, given.rounds + 1):
         bench.tell(f"round {number} of {given.rounds}")
-        measured = {
+        seen = {
             run.name: bench.serve(f"{run.name}-{number}", run.asked, run.recipe)
             for run in (first, *order.sample(others, len(others)), last)
         }
-        model = bench.fit(*(f"{name}-{number}" for name in FITTED))
-        for run, row in zip(planned, rows, strict=True):
-            row.measured.append(measured[run.name])
-            row.predicted.append(model.simulate(run.asked, run.recipe))
+        for speed in (None, usual):
+            model = fit([seen[name] for name in FITTED], speed)
+            for run, row in zip(planned, rows, strict=True):
+                clock = Clock(seen[run.name].probe, speed)
+                pairs = row.plain if speed is None else row.even
+                pairs.measured.append(seen[run.name].numbers(clock))
+                asked = seen[run.name].sent(clock)
+                pairs.predicted.append(model.simulate(asked, run.recipe))
         limits = model.fleet.limits
         remarks = [
             f"Rounds: {number}. The last fit: {model.where}.",
@@ -178,6 +208,7 @@ def measure(
             f"{limits.max_num_seqs} seats, {limits.max_num_batched_tokens} tokens a step.",
             f"Runs A1 and A2: {len(first.asked)} and {len(last.asked)} requests, each from "
             f"{low:.1f} to {high:.1f} a second and back.",
+            f"The probe took {usual * 1e3:.2f} ms in the middle.",
         ]
         save(rows, remarks)
     return rows, remarks

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from time import monotonic, perf_counter
 from typing import Any, Final
 
+import numpy as np
+
+from benchmarks.fidelity.pace import Clock, Floats, Probe
 from benchmarks.fidelity.traffic import Mix, burst, workload
-from benchmarks.vllm_gain.serving import Asked, Flags, Served, Server
-from sojourn.cli.calibrate import read_logs
+from benchmarks.vllm_gain.serving import Asked, Flags, Server
+from sojourn.cli.calibrate import decision_seconds
 from sojourn.cli.recording import engine_of
 from sojourn.cost.calibration import calibrate
+from sojourn.cost.samples import Samples, joined, samples
+from sojourn.decide.clock import SECOND
 from sojourn.recipes import Recipe, load_recipe
 from sojourn.sim.loop import Simulation
 from sojourn.sim.study import Fleet
@@ -53,8 +59,54 @@ def numbers(rows: Sequence[tuple[float, float, float, int]]) -> Numbers:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A run of the real engine.
+
+    Attributes:
+        asked: Its requests.
+        moments: Of each request when it was sent, its first and its last token, as
+            `time.perf_counter` has them (n x 3).
+        tokens: Tokens of each answer.
+        begun, log_begun: When its arrivals and when the times of its step log begin.
+        probe: How fast the machine was.
+        logs: Files of its step log.
+    """
+
+    asked: list[Asked]
+    moments: Floats
+    tokens: list[int]
+    begun: float
+    log_begun: float
+    probe: Probe
+    logs: list[Path]
+
+    def numbers(self, clock: Clock) -> Numbers:
+        """Return it in numbers."""
+        times = clock.at(self.moments).tolist()
+        return numbers([(*row, count) for row, count in zip(times, self.tokens, strict=True)])
+
+    def sent(self, clock: Clock) -> list[Asked]:
+        """Return its requests with the moments at which they were sent."""
+        moments = clock.at([self.begun + one.at for one in self.asked]) - clock.at(self.begun)
+        return [replace(one, at=at) for one, at in zip(self.asked, moments.tolist(), strict=True)]
+
+    def steps(self, clock: Clock) -> Samples:
+        """Return its steps."""
+        record = read_steplog(self.logs)
+        begins = self.log_begun + record.steps.start / SECOND
+        start = clock.at(begins) - clock.at(self.log_begun)
+        end = clock.at(begins + record.steps.duration / SECOND) - clock.at(self.log_begun)
+        told = replace(
+            record.steps,
+            start=np.rint(start * SECOND).astype(np.int64),
+            duration=np.rint((end - start) * SECOND).astype(np.int64),
+        )
+        return samples(told, str(self.logs[0]), decision_seconds(record.recipe)[0])
+
+
 class Bench:
-    """The real engine, and what a fit to one of its runs says.
+    """The real engine, and what a fit to some of its runs says.
 
     Attributes:
         server: The engine.
@@ -82,7 +134,7 @@ class Bench:
         self.tell(f"probe: {len(ends) / max(ends):.1f} requests/s")
         return len(ends) / max(ends)
 
-    def serve(self, name: str, asked: Sequence[Asked], recipe: str = "") -> Numbers:
+    def serve(self, name: str, asked: list[Asked], recipe: str = "") -> Seen:
         """Serve requests with a recipe, or in stock's order, and return what clients saw.
 
         Every run is recorded, so that none is slower for it than another.
@@ -95,36 +147,47 @@ class Bench:
             "mode": "act" if recipe else "off",
             "step_log": str(self.folder / name),
         }
-        flags = Flags(self.flags.seats, self.flags.budget, settings=settings, name=name)
-        self.server.install(flags)
+        self.server.install(
+            Flags(self.flags.seats, self.flags.budget, settings=settings, name=name)
+        )
+        probe = Probe()
+        self.server.between = probe.beat
         limit = LONGEST_FACTOR * asked[-1].at + 30.0
         served = self.server.run(asked, limit)
+        self.server.between = None
         if errors := self.server.errors():
             raise RuntimeError(f"run {name}: the recipe failed: {errors}")
         if self.server.cut:
             raise RuntimeError(f"run {name} was not done after {limit:.0f} s: the load is too high")
-        found = numbers([_row(one) for one in served])
+        log_begun = self.server.core.scheduler.begun + perf_counter() - monotonic()
+        self.server.install(self.flags)  # which ends the step log
+        seen = Seen(
+            asked,
+            self.server.begun + np.array([(one.sent, one.first, one.finish) for one in served]),
+            [len(one.tokens) for one in served],
+            self.server.begun,
+            log_begun,
+            probe,
+            sorted((self.folder / name).iterdir()),
+        )
+        found = seen.numbers(Clock(probe, None))
         self.tell(
             f"run {name}: {len(asked)} requests in {found.makespan:.1f} s, mean TTFT "
-            f"{found.ttft * 1e3:.1f} ms, TPOT {found.tpot * 1e3:.2f} ms, E2E {found.e2e:.3f} s"
+            f"{found.ttft * 1e3:.1f} ms, TPOT {found.tpot * 1e3:.2f} ms, E2E {found.e2e:.3f} s; "
+            f"probe {probe.took.mean() * 1e3:.2f} ms"
         )
-        return found
+        return seen
 
-    def fit(self, *names: str) -> Prediction:
-        """Return what recorded runs let us predict; their logs are complete after this."""
-        self.server.install(self.flags)
-        logs = [path for name in names for path in sorted((self.folder / name).iterdir())]
-        found = calibrate(read_logs(logs)[0])
-        cost = self.folder / f"{names[-1]}.toml"
-        cost.write_text(found.coefficients.to_toml(), encoding="utf-8")
-        one = sorted((self.folder / names[-1]).iterdir())
-        _, fleet, _ = engine_of(read_steplog(one), read_source(one), cost, one, load_recipe("vllm"))
-        where = (
-            f"held-out median error {found.overall.held_out.median:.1%} over "
-            f"{len(found.samples):,} rows of steps"
-        )
-        self.tell(f"fit to {' and '.join(names)}: {where}")
-        return Prediction(fleet, where)
+
+def fit(runs: Sequence[Seen], usual: float | None) -> Prediction:
+    """Return what recorded runs let us predict, in plain seconds or in even ones (see `Clock`)."""
+    found = calibrate(joined([run.steps(Clock(run.probe, usual)) for run in runs]))
+    logs = runs[-1].logs
+    cost = logs[0].parent.with_suffix(".toml")
+    cost.write_text(found.coefficients.to_toml(), encoding="utf-8")
+    _, fleet, _ = engine_of(read_steplog(logs), read_source(logs), cost, logs, load_recipe("vllm"))
+    error = found.overall.held_out.median
+    return Prediction(fleet, f"held-out median error {error:.1%} over {len(found.samples):,} rows")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +214,3 @@ class Prediction:
         """Return the requests a second of a mix that the simulated engine serves of a backlog."""
         asked = burst(mix, CAPACITY_REQUESTS, seed=9)
         return len(asked) / self.simulate(asked).makespan
-
-
-def _row(one: Served) -> tuple[float, float, float, int]:
-    return one.sent, one.first, one.finish, len(one.tokens)

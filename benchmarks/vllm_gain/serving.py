@@ -13,7 +13,7 @@ import gc
 import os
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from importlib import import_module
@@ -108,6 +108,8 @@ class Server:
     Attributes:
         priorities: Priority that a client states, by group, where stock's policy reads it.
         cut: Whether the last run was ended by its time limit.
+        begun: When it began, as `time.perf_counter` has it.
+        between: Called after every step.
     """
 
     def __init__(self, model: Path, priorities: Mapping[str, int] | None = None) -> None:
@@ -137,6 +139,8 @@ class Server:
         self.flags = Flags()
         self.names = 0
         self.cut = False
+        self.begun = 0.0
+        self.between: Callable[[], None] | None = None
         os.environ["SOJOURN_IDENTITY_KEY"] = KEY  # vLLM's plugins may have made one up
 
     @property
@@ -197,6 +201,7 @@ class Server:
         due = [(one.at, row) for row, one in enumerate(asked) if one.follows < 0]
         heapify(due)
         begin, wall = time.perf_counter(), time.time()
+        self.begun = begin
         rows: dict[str, int] = {}
         while due or rows:
             now = time.perf_counter() - begin
@@ -221,6 +226,8 @@ class Server:
                     follower = next_of.get(row)
                     if follower is not None:
                         heappush(due, (now + asked[follower].at, follower))
+            if self.between is not None:
+                self.between()
         self._settle()
         gc.unfreeze()
         return served

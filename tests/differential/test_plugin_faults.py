@@ -9,6 +9,7 @@ from random import Random
 import pytest
 from plan_families import FAMILIES, make_case
 
+from sojourn.decide.states import DECODE
 from sojourn.policies.compose.stall_free import StallFree
 from sojourn.recipes import load_recipe, recipe_names
 
@@ -111,8 +112,28 @@ def test_cancelled_at_random_moments(recipe, lag):
         assert_nothing_left(engine, case, gone)
 
 
+@pytest.fixture
+def glances(monkeypatch):
+    """Look at each request of the steps that the host takes in at a glance; return how many."""
+    host_of = import_module("sojourn.vllm.host").Host
+    at_a_glance, seen = host_of._only_decodes, []
+
+    def looked(host, output):
+        told = at_a_glance(host, output)
+        if told:
+            scheduled = output.num_scheduled_tokens
+            assert {host.by_id[name].state for name in scheduled} == {DECODE}
+            assert set(scheduled.values()) == {1}
+            assert host._not_in(scheduled) == []
+        seen.append(told)
+        return told
+
+    monkeypatch.setattr(host_of, "_only_decodes", looked)
+    return seen
+
+
 @pytest.mark.parametrize("lag", [False, True], ids=["sync", "async"])
-def test_modes_switch_while_serving(lag):
+def test_modes_switch_while_serving(lag, glances):
     for seed in range(12):
         case = some_case(seed)
         engine = make_engine(case, {"recipe": RECIPES[seed % len(RECIPES)]}, lag)
@@ -127,6 +148,8 @@ def test_modes_switch_while_serving(lag):
         assert not engine.scheduler.counters.errors
         assert len(engine.scheduler.counters.steps) == 3
         assert_nothing_left(engine, case)
+    assert sum(glances) > 50
+    assert sum(glances) < len(glances)
 
 
 @pytest.mark.parametrize("lag", [False, True], ids=["sync", "async"])

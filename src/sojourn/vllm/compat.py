@@ -9,7 +9,7 @@ so that another version of vLLM is refused with a sentence and never serves wron
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from inspect import signature
 from typing import Any, Final
 
@@ -199,6 +199,13 @@ def fitting(scheduler: Any, requests: Sequence[Request]) -> deque[Request]:
             used = together
             found.append(request)
     return found
+
+
+def admitted(output: SchedulerOutput) -> Iterator[str]:
+    """Yield the ids of the requests that a step admits, anew or again."""
+    for new in output.scheduled_new_reqs:
+        yield new.req_id
+    yield from output.scheduled_cached_reqs.resumed_req_ids
 
 
 def rows(scheduler: Any) -> int:

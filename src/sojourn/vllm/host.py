@@ -226,7 +226,9 @@ class Host:
             and len(scheduled) == expected + len(draft.grants)
             and len(dropped) == self.told_dropped
         )
-        if self.followed:
+        if not planned and self._only_decodes(output):
+            grants, decodes, admitted, lagging = [], machine.decodes, set(), []
+        elif self.followed:
             grants, decodes, admitted = self._follow(scheduled, dropped, planned, now)
             lagging = self._not_in(scheduled) if decodes else []
         else:
@@ -239,6 +241,20 @@ class Host:
         self.step = Step(output, grants, decodes, context, lagging, admitted, lost)
         draft.decoding = False
         return self.step
+
+    def _only_decodes(self, output: Any) -> bool:
+        """Return whether a step runs all that decode and nobody else, told without a look at each.
+
+        Nobody came, so whoever runs had a seat; and whoever has a seat decodes.
+        """
+        machine = self.machine
+        return (
+            len(output.num_scheduled_tokens) == machine.decodes
+            and not machine.partials
+            and not machine.paused
+            and not output.preempted_req_ids
+            and not any(compat.admitted(output))
+        )
 
     def _granted(self, request: LiveRequest, scheduled: dict[str, int]) -> Grant:
         """Return a grant as vLLM made it; what its prefix cache held is known only now."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -157,7 +157,7 @@ class Recording:
             self.prompts.pop(name, None)
             if name in self.lives:
                 self._enter(self.lives[name], st.WAITING, start)
-        for name in _admitted(output):
+        for name in compat.admitted(output):
             self._admit(name, requests[name], scheduled[name], start)
         for name, request in list(self.prompts.items()):
             tokens = scheduled.get(name)
@@ -309,13 +309,6 @@ class Recording:
         )
         full = request.num_prompt_tokens // self.hashed_tokens
         self.log.request(row, request.block_hashes[:full])
-
-
-def _admitted(output: Any) -> Iterable[str]:
-    """Return the ids of the requests that this step admits, anew or again."""
-    for new in output.scheduled_new_reqs:
-        yield new.req_id
-    yield from output.scheduled_cached_reqs.resumed_req_ids
 
 
 def _context(flight: Flight, requests: dict[str, compat.Request]) -> int:

@@ -42,9 +42,8 @@ class GroupPeek:
 
     def __init__(self, queue: GroupedQueue, order: GroupedOrder, now: Time) -> None:
         self.queue = queue
-        # A group order's memory is by group, so that a copy for each step is cheap.
-        view = getattr(order, "view", None)
-        self.order = deepcopy(order, {id(view): view})
+        self.order = order
+        self.is_copy = False
         self.now = now
         self.places = dict.fromkeys(queue.lines, 0)
         self.heap = [
@@ -69,6 +68,11 @@ class GroupPeek:
 
     def take(self, request: Request) -> None:
         """Pass over a request that the draft admits, and let its group pay."""
+        if not self.is_copy:
+            # A group order's memory is by group, so that a copy is cheap.
+            view = getattr(self.order, "view", None)
+            self.order = deepcopy(self.order, {id(view): view})
+            self.is_copy = True
         group = heappop(self.heap)[1]
         self.places[group] += 1
         self.order.moved(request, WAITING, PREFILL, self.now)
