@@ -25,7 +25,7 @@ from typing import Final
 import numpy as np
 
 from benchmarks.fidelity.pace import Clock
-from benchmarks.fidelity.runs import Bench, Numbers, Prediction, fit
+from benchmarks.fidelity.runs import Bench, Numbers, Prediction, Recorded, fit
 from benchmarks.fidelity.traffic import (
     LONG_ANSWERS,
     LONG_PROMPTS,
@@ -155,9 +155,9 @@ def ratio_of_means(above: Sequence[float], below: Sequence[float]) -> tuple[floa
     return ratio(pairs), drawn[RESAMPLES // 40], drawn[-RESAMPLES // 40]
 
 
-def predicted_runs(model: Prediction, seconds: float, recipe: str) -> list[Run]:
-    """Return the runs that a round predicts."""
-    capacity = {mix: model.capacity(mix) for mix in (WIDE, LONG_PROMPTS, LONG_ANSWERS)}
+def predicted_runs(model: Prediction, awake: float, seconds: float, recipe: str) -> list[Run]:
+    """Return the runs that a round predicts; the engine serves for a part of the time."""
+    capacity = {mix: awake * model.capacity(mix) for mix in (WIDE, LONG_PROMPTS, LONG_ANSWERS)}
 
     def asked(mix: Mix, load: float, seed: int) -> list[Asked]:
         return poisson(mix, load * capacity[mix], seconds, seed)
@@ -172,7 +172,7 @@ def predicted_runs(model: Prediction, seconds: float, recipe: str) -> list[Run]:
 
 
 def measure(
-    bench: Bench, given: argparse.Namespace, save: Callable[[list[Row], list[str]], None]
+    bench: Bench | Recorded, given: argparse.Namespace, save: Callable[[list[Row], list[str]], None]
 ) -> tuple[list[Row], list[str]]:
     """Run everything; `save` is called with rows and remarks after every round."""
     rate = bench.probe(burst(VARIED, PROBE_REQUESTS, seed=1))
@@ -183,7 +183,8 @@ def measure(
     )
     sized = [bench.serve(f"{run.name}-0", run.asked) for run in (first, last)]
     usual = float(np.median(np.concatenate([one.probe.took for one in sized])))
-    others = predicted_runs(fit(sized, None), given.seconds, given.recipe)
+    awake = 1.0 - fmean(one.probe.share for one in sized)
+    others = predicted_runs(fit(sized, None), awake, given.seconds, given.recipe)
     planned = [*others, first, last]
     rows = [Row(run.name, run.what, run.judged) for run in planned]
     order = random.Random("order")
@@ -208,7 +209,8 @@ def measure(
             f"{limits.max_num_seqs} seats, {limits.max_num_batched_tokens} tokens a step.",
             f"Runs A1 and A2: {len(first.asked)} and {len(last.asked)} requests, each from "
             f"{low:.1f} to {high:.1f} a second and back.",
-            f"The probe took {usual * 1e3:.2f} ms in the middle.",
+            f"The probe takes {usual * 1e3:.2f} ms at the speed that is called even, and in all "
+            f"{1.0 - awake:.1%} of the time.",
         ]
         save(rows, remarks)
     return rows, remarks
@@ -218,12 +220,13 @@ def main() -> None:
     """Measure, print the table as it grows, and put it into the page."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fidelity", description=__doc__)
     parser.add_argument("--model", type=Path, help="a model's folder; default: 256 x 8 is made")
-    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=24)
     parser.add_argument("--seconds", type=float, default=10.0, help="arrivals of each run")
     parser.add_argument("--recipe", default="fastserve", help="of run D")
     parser.add_argument("--seats", type=int, default=128)
     parser.add_argument("--budget", type=int, default=1024)
-    parser.add_argument("--logs", type=Path, help="keep the step logs in this folder")
+    parser.add_argument("--logs", type=Path, help="keep what is recorded in this folder")
+    parser.add_argument("--again", type=Path, metavar="LOGS", help="predict anew what it holds")
     parser.add_argument("--json", type=Path, metavar="FILE", help="written after every run")
     parser.add_argument("--out", type=Path, metavar="PAGE", help="page to put the table into")
     given = parser.parse_args()
@@ -238,17 +241,28 @@ def main() -> None:
             document = {"rows": [asdict(row) for row in rows], "remarks": remarks}
             given.json.write_text(json.dumps(document, indent=1), encoding="utf-8")
 
+    if given.again is not None:
+        recorded = Recorded(given.again, tell)
+        given.rounds = min(given.rounds, recorded.rounds(FITTED[-1]))
+        text = table(*measure(recorded, given, save))
+        _finish(text, given.out)
+        return
     with TemporaryDirectory() as scratch:
         server = Server(model_folder(given.model, Path(scratch)))
         flags = Flags(given.seats, given.budget)
         bench = Bench(server, flags, given.logs or Path(scratch) / "logs", tell)
         text = table(*measure(bench, given, save))
         server.close()
-    print(f"\n{text}\n")
     tell("done")
-    if given.out is not None:
-        page = given.out.read_text(encoding="utf-8")
-        given.out.write_text(MEASURED.sub(lambda m: m[1] + text + m[2], page), encoding="utf-8")
+    _finish(text, given.out)
+
+
+def _finish(text: str, page: Path | None) -> None:
+    """Print the table, and put it into a page."""
+    print(f"\n{text}\n")
+    if page is not None:
+        before = page.read_text(encoding="utf-8")
+        page.write_text(MEASURED.sub(lambda m: m[1] + text + m[2], before), encoding="utf-8")
 
 
 if __name__ == "__main__":

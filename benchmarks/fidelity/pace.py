@@ -10,6 +10,7 @@ even seconds, or all in plain ones.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from importlib import import_module
 from time import perf_counter
 from typing import Any, Final
@@ -19,8 +20,8 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
-EVERY_SECONDS: Final = 0.03
-AT_ONCE_MAX: Final = 8
+EVERY_SECONDS: Final = 0.05
+AT_ONCE_MAX: Final = 4
 """A probe is due so often, and after a long step so many are made up for."""
 WINDOW_SECONDS: Final = 1.0
 """Probes so long before and after a moment tell the speed at it."""
@@ -29,36 +30,51 @@ SLOWEST: Final = 3.0
 FAR_SECONDS: Final = 1e6
 
 
-class Probe:
-    """The piece of work, and when it was done.
+@dataclass(slots=True)
+class Beats:
+    """When the piece of work was done, and how long it took.
 
     Attributes:
-        begins, ends: Moments of each time, as `time.perf_counter` has them.
+        begins, ends: Moments between which the engine stood still for it, as `time.perf_counter`
+            has them.
+        took: Seconds that the work took there, the mean of `counts` times.
     """
+
+    begins: list[float] = field(default_factory=list)
+    ends: list[float] = field(default_factory=list)
+    took: list[float] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
+
+    @property
+    def share(self) -> float:
+        """Share of the time that it took."""
+        lost = sum(self.ends) - sum(self.begins)
+        return lost / (self.ends[-1] - self.begins[0])
+
+
+class Probe:
+    """Does the piece of work between an engine's steps."""
 
     def __init__(self) -> None:
         self.work = _work()
-        self.clear()
-
-    def clear(self) -> None:
-        """Forget all times."""
-        self.begins: list[float] = []
-        self.ends: list[float] = []
+        self.beats = Beats()
         self.last = perf_counter()
 
     def beat(self) -> None:
         """Do the work as often as is due."""
-        due = min(int((perf_counter() - self.last) / EVERY_SECONDS), AT_ONCE_MAX)
-        for _ in range(due):
-            self.begins.append(perf_counter())
+        now = perf_counter()
+        count = min(int((now - self.last) / EVERY_SECONDS), AT_ONCE_MAX)
+        if not count:
+            return
+        self.beats.begins.append(now)
+        self.work()  # how cold the caches are depends on the step before, so the first is not timed
+        begin = perf_counter()
+        for _ in range(count):
             self.work()
-            self.last = perf_counter()
-            self.ends.append(self.last)
-
-    @property
-    def took(self) -> Floats:
-        """Seconds of each time."""
-        return np.array(self.ends) - np.array(self.begins)
+        self.last = perf_counter()
+        self.beats.ends.append(self.last)
+        self.beats.took.append((self.last - begin) / count)
+        self.beats.counts.append(count)
 
 
 def _work() -> Callable[[], Any]:
@@ -84,14 +100,14 @@ class Clock:
     """Maps moments to seconds, plain or at an even speed; no time passes while the probe runs.
 
     Args:
-        probe: What was timed.
+        probe: When and how long the work was done.
         usual: Seconds of the work at the speed that counts as one; None for plain seconds.
     """
 
-    def __init__(self, probe: Probe, usual: float | None) -> None:
+    def __init__(self, probe: Beats, usual: float | None) -> None:
         begins, ends = np.array(probe.begins), np.array(probe.ends)
         assert begins.size, "no probe was made"
-        rate = np.ones(len(begins)) if usual is None else usual / _around(begins, probe.took, usual)
+        rate = np.ones(len(begins)) if usual is None else usual / _around(probe, usual)
         between = (begins[1:] - ends[:-1]) * (rate[1:] + rate[:-1]) / 2.0
         passed = np.zeros(2 * len(begins))
         passed[2::2] = np.cumsum(between)
@@ -107,9 +123,11 @@ class Clock:
         return np.interp(np.asarray(moments, dtype=np.float64), self.edges, self.passed)
 
 
-def _around(moments: Floats, took: Floats, usual: float) -> Floats:
+def _around(probe: Beats, usual: float) -> Floats:
     """Return the mean of what the work took around each moment."""
-    sums = np.concatenate([[0.0], np.cumsum(np.minimum(took, SLOWEST * usual))])
+    moments, counts = np.array(probe.begins), np.array(probe.counts)
+    took = counts * np.minimum(probe.took, SLOWEST * usual)
     first = np.searchsorted(moments, moments - WINDOW_SECONDS)
     last = np.searchsorted(moments, moments + WINDOW_SECONDS, side="right")
-    return np.asarray((sums[last] - sums[first]) / (last - first))
+    sums, weights = (np.concatenate([[0.0], np.cumsum(one)]) for one in (took, counts))
+    return np.asarray((sums[last] - sums[first]) / (weights[last] - weights[first]))

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import monotonic, perf_counter
 from typing import Any, Final
 
 import numpy as np
 
-from benchmarks.fidelity.pace import Clock, Floats, Probe
+from benchmarks.fidelity.pace import Beats, Clock, Floats, Probe
 from benchmarks.fidelity.traffic import Mix, burst, workload
 from benchmarks.vllm_gain.serving import Asked, Flags, Server
 from sojourn.cli.calibrate import decision_seconds
@@ -25,6 +26,7 @@ from sojourn.steplog.read import read_source, read_steplog
 
 MEASURES: Final = ("mean TTFT", "mean TPOT", "mean E2E", "makespan", "throughput")
 CAPACITY_REQUESTS: Final = 800
+RATE: Final = "rate"
 PROBE_SECONDS_MAX: Final = 15.0
 LONGEST_FACTOR: Final = 2.0
 """A run that takes this many times what its arrivals do is cut."""
@@ -78,8 +80,35 @@ class Seen:
     tokens: list[int]
     begun: float
     log_begun: float
-    probe: Probe
+    probe: Beats
     logs: list[Path]
+
+    def save(self, path: Path) -> None:
+        """Write it to a file; what prompts say is left out."""
+        document = {
+            "asked": [(one.at, len(one.prompt), one.output) for one in self.asked],
+            "moments": self.moments.tolist(),
+            "tokens": self.tokens,
+            "begun": self.begun,
+            "log_begun": self.log_begun,
+            "probe": asdict(self.probe),
+            "logs": [log.name for log in self.logs],
+        }
+        path.write_text(json.dumps(document), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> Seen:
+        """Read it from a file."""
+        document = json.loads(path.read_text(encoding="utf-8"))
+        return cls(
+            [Asked(at, [0] * prompt, output) for at, prompt, output in document["asked"]],
+            np.array(document["moments"]),
+            document["tokens"],
+            document["begun"],
+            document["log_begun"],
+            Beats(**document["probe"]),
+            [path.with_suffix("") / name for name in document["logs"]],
+        )
 
     def numbers(self, clock: Clock) -> Numbers:
         """Return it in numbers."""
@@ -131,8 +160,11 @@ class Bench:
         ends = [one.finish for one in served if one.finish >= 0]
         if not ends:
             raise RuntimeError(f"no request was answered in {PROBE_SECONDS_MAX:.0f} s")
-        self.tell(f"probe: {len(ends) / max(ends):.1f} requests/s")
-        return len(ends) / max(ends)
+        rate = len(ends) / max(ends)
+        self.tell(f"probe: {rate:.1f} requests/s")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / RATE).write_text(repr(rate), encoding="utf-8")
+        return rate
 
     def serve(self, name: str, asked: list[Asked], recipe: str = "") -> Seen:
         """Serve requests with a recipe, or in stock's order, and return what clients saw.
@@ -167,16 +199,44 @@ class Bench:
             [len(one.tokens) for one in served],
             self.server.begun,
             log_begun,
-            probe,
+            probe.beats,
             sorted((self.folder / name).iterdir()),
         )
-        found = seen.numbers(Clock(probe, None))
+        seen.save(self.folder / f"{name}.json")
+        found = seen.numbers(Clock(seen.probe, None))
         self.tell(
             f"run {name}: {len(asked)} requests in {found.makespan:.1f} s, mean TTFT "
             f"{found.ttft * 1e3:.1f} ms, TPOT {found.tpot * 1e3:.2f} ms, E2E {found.e2e:.3f} s; "
-            f"probe {probe.took.mean() * 1e3:.2f} ms"
+            f"probe {np.mean(seen.probe.took) * 1e3:.2f} ms"
         )
         return seen
+
+
+class Recorded:
+    """What an earlier call measured, in the place of a `Bench`: to predict it anew.
+
+    Attributes:
+        folder: Where it kept its logs.
+        tell: Called with progress.
+    """
+
+    def __init__(self, folder: Path, tell: Callable[[str], None]) -> None:
+        self.folder = folder
+        self.tell = tell
+
+    def rounds(self, last: str) -> int:
+        """Return how many rounds it holds, each of which ends with the run of a name."""
+        return len(list(self.folder.glob(f"{last}-*.json"))) - 1
+
+    def probe(self, asked: Sequence[Asked]) -> float:
+        """Return the rate that was found; whatever is asked now."""
+        del asked
+        return float((self.folder / RATE).read_text(encoding="utf-8"))
+
+    def serve(self, name: str, asked: list[Asked], recipe: str = "") -> Seen:
+        """Return the run of a name, whatever is asked now."""
+        del asked, recipe
+        return Seen.load(self.folder / f"{name}.json")
 
 
 def fit(runs: Sequence[Seen], usual: float | None) -> Prediction:

@@ -122,8 +122,8 @@ def glances(monkeypatch):
         told = at_a_glance(host, output)
         if told:
             scheduled = output.num_scheduled_tokens
-            assert {host.by_id[name].state for name in scheduled} == {DECODE}
-            assert set(scheduled.values()) == {1}
+            assert {host.by_id[name].state for name in scheduled} <= {DECODE}
+            assert set(scheduled.values()) <= {1}
             assert host._not_in(scheduled) == []
         seen.append(told)
         return told

@@ -86,7 +86,7 @@ class Vtc(Steady):
         self.last_left: Account | None = None
 
     def __deepcopy__(self, memo: dict[int, object]) -> Vtc:
-        """Return a twin with counters of its own: shadow mode asks for one in each step that would admit."""
+        """Return a twin with counters of its own: shadow mode asks for one when it would admit."""
         twin = copy(self)
         accounts = {tenant: copy(account) for tenant, account in self.accounts.items()}
         busy = {tenant: accounts[tenant] for tenant in self.busy}
