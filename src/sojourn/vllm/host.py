@@ -226,8 +226,11 @@ class Host:
             and len(scheduled) == expected + len(draft.grants)
             and len(dropped) == self.told_dropped
         )
+        grants: list[Grant] = []
+        admitted: set[int] = set()
+        lagging: list[LiveRequest] = []
         if not planned and self._only_decodes(output):
-            grants, decodes, admitted, lagging = [], machine.decodes, set(), []
+            decodes = machine.decodes
         elif self.followed:
             grants, decodes, admitted = self._follow(scheduled, dropped, planned, now)
             lagging = self._not_in(scheduled) if decodes else []
