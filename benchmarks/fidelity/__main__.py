@@ -22,10 +22,8 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Final
 
-import numpy as np
-
 from benchmarks.fidelity.pace import Clock
-from benchmarks.fidelity.runs import Bench, Numbers, Prediction, Recorded, fit
+from benchmarks.fidelity.runs import Bench, Numbers, Prediction, Recorded, Seen, fit
 from benchmarks.fidelity.traffic import (
     LONG_ANSWERS,
     LONG_PROMPTS,
@@ -174,7 +172,7 @@ def predicted_runs(model: Prediction, awake: float, seconds: float, recipe: str)
 def measure(
     bench: Bench | Recorded, given: argparse.Namespace, save: Callable[[list[Row], list[str]], None]
 ) -> tuple[list[Row], list[str]]:
-    """Run everything; `save` is called with rows and remarks after every round."""
+    """Run everything; `save` is called with rows and remarks after 1, 2, 4, 8 ... rounds."""
     rate = bench.probe(burst(VARIED, PROBE_REQUESTS, seed=1))
     low, high = LOW * rate, HIGH * rate
     first, last = (
@@ -182,38 +180,59 @@ def measure(
         for seed, name in enumerate(FITTED, 2)
     )
     sized = [bench.serve(f"{run.name}-0", run.asked) for run in (first, last)]
-    usual = float(np.median(np.concatenate([one.probe.took for one in sized])))
     awake = 1.0 - fmean(one.probe.share for one in sized)
     others = predicted_runs(fit(sized, None), awake, given.seconds, given.recipe)
     planned = [*others, first, last]
-    rows = [Row(run.name, run.what, run.judged) for run in planned]
     order = random.Random("order")
-    for number in range(1, given.rounds + 1):
-        bench.tell(f"round {number} of {given.rounds}")
-        seen = {
-            run.name: bench.serve(f"{run.name}-{number}", run.asked, run.recipe)
-            for run in (first, *order.sample(others, len(others)), last)
-        }
+    rounds: list[dict[str, Seen]] = []
+    while True:
+        bench.tell(f"round {len(rounds) + 1} of {given.rounds}")
+        rounds.append(
+            {
+                run.name: bench.serve(f"{run.name}-{len(rounds) + 1}", run.asked, run.recipe)
+                for run in (first, *order.sample(others, len(others)), last)
+            }
+        )
+        is_last = len(rounds) == given.rounds
+        if is_last or len(rounds).bit_count() == 1:
+            found = compare(planned, rounds, sized)
+            save(*found)
+        if is_last:
+            return found
+
+
+def compare(
+    planned: Sequence[Run], rounds: Sequence[dict[str, Seen]], sized: Sequence[Seen]
+) -> tuple[list[Row], list[str]]:
+    """Return what was measured beside what is predicted, and remarks."""
+    every = [one for seen in rounds for one in seen.values()]
+    # A recipe's own times are in plain seconds, so an even second is one on average.
+    usual = fmean(fmean(one.probe.took) for one in every)
+    rows = [Row(run.name, run.what, run.judged) for run in planned]
+    for seen in rounds:
         for speed in (None, usual):
             model = fit([seen[name] for name in FITTED], speed)
             for run, row in zip(planned, rows, strict=True):
                 clock = Clock(seen[run.name].probe, speed)
                 pairs = row.plain if speed is None else row.even
                 pairs.measured.append(seen[run.name].numbers(clock))
-                asked = seen[run.name].sent(clock)
-                pairs.predicted.append(model.simulate(asked, run.recipe))
-        limits = model.fleet.limits
-        remarks = [
-            f"Rounds: {number}. The last fit: {model.where}.",
-            f"Engine: {limits.num_gpu_blocks:,} blocks of {limits.block_size} tokens, "
-            f"{limits.max_num_seqs} seats, {limits.max_num_batched_tokens} tokens a step.",
-            f"Runs A1 and A2: {len(first.asked)} and {len(last.asked)} requests, each from "
-            f"{low:.1f} to {high:.1f} a second and back.",
-            f"The probe takes {usual * 1e3:.2f} ms at the speed that is called even, and in all "
-            f"{1.0 - awake:.1%} of the time.",
-        ]
-        save(rows, remarks)
-    return rows, remarks
+                pairs.predicted.append(
+                    model.simulate(seen[run.name].sent(clock), seen[run.name].recipe)
+                )
+    limits = model.fleet.limits
+    took = {
+        run.name: fmean(fmean(seen[run.name].probe.took) for seen in rounds) * 1e3
+        for run in planned
+    }
+    return rows, [
+        f"Rounds: {len(rounds)}. The last fit: {model.where}.",
+        f"Engine: {limits.num_gpu_blocks:,} blocks of {limits.block_size} tokens, "
+        f"{limits.max_num_seqs} seats, {limits.max_num_batched_tokens} tokens a step.",
+        "Work between steps, mean: "
+        + ", ".join(f"{name} {ms:.2f} ms" for name, ms in took.items())
+        + f"; {fmean(one.probe.share for one in every):.1%} of the time. When loads were set: "
+        f"{fmean(fmean(one.probe.took) for one in sized) * 1e3:.2f} ms.",
+    ]
 
 
 def main() -> None:
@@ -244,6 +263,7 @@ def main() -> None:
     if given.again is not None:
         recorded = Recorded(given.again, tell)
         given.rounds = min(given.rounds, recorded.rounds(FITTED[-1]))
+        given.recipe = recorded.serve("D-1", []).recipe
         text = table(*measure(recorded, given, save))
         _finish(text, given.out)
         return

@@ -21,8 +21,8 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 
 EVERY_SECONDS: Final = 0.05
-AT_ONCE_MAX: Final = 4
-"""A probe is due so often, and after a long step so many are made up for."""
+"""A probe is due so often; after a longer step it is made once all the same, as the second of two
+in a row is quicker for the caches that the first has warmed."""
 WINDOW_SECONDS: Final = 1.0
 """Probes so long before and after a moment tell the speed at it."""
 SLOWEST: Final = 3.0
@@ -37,13 +37,12 @@ class Beats:
     Attributes:
         begins, ends: Moments between which the engine stood still for it, as `time.perf_counter`
             has them.
-        took: Seconds that the work took there, the mean of `counts` times.
+        took: Seconds that the work took there, the second time.
     """
 
     begins: list[float] = field(default_factory=list)
     ends: list[float] = field(default_factory=list)
     took: list[float] = field(default_factory=list)
-    counts: list[int] = field(default_factory=list)
 
     @property
     def share(self) -> float:
@@ -61,20 +60,17 @@ class Probe:
         self.last = perf_counter()
 
     def beat(self) -> None:
-        """Do the work as often as is due."""
+        """Do the work if it is due."""
         now = perf_counter()
-        count = min(int((now - self.last) / EVERY_SECONDS), AT_ONCE_MAX)
-        if not count:
+        if now - self.last < EVERY_SECONDS:
             return
         self.beats.begins.append(now)
         self.work()  # how cold the caches are depends on the step before, so the first is not timed
         begin = perf_counter()
-        for _ in range(count):
-            self.work()
+        self.work()
         self.last = perf_counter()
         self.beats.ends.append(self.last)
-        self.beats.took.append((self.last - begin) / count)
-        self.beats.counts.append(count)
+        self.beats.took.append(self.last - begin)
 
 
 def _work() -> Callable[[], Any]:
@@ -123,11 +119,10 @@ class Clock:
         return np.interp(np.asarray(moments, dtype=np.float64), self.edges, self.passed)
 
 
-def _around(probe: Beats, usual: float) -> Floats:
+def _around(beats: Beats, usual: float) -> Floats:
     """Return the mean of what the work took around each moment."""
-    moments, counts = np.array(probe.begins), np.array(probe.counts)
-    took = counts * np.minimum(probe.took, SLOWEST * usual)
+    moments = np.array(beats.begins)
     first = np.searchsorted(moments, moments - WINDOW_SECONDS)
     last = np.searchsorted(moments, moments + WINDOW_SECONDS, side="right")
-    sums, weights = (np.concatenate([[0.0], np.cumsum(one)]) for one in (took, counts))
-    return np.asarray((sums[last] - sums[first]) / (weights[last] - weights[first]))
+    sums = np.concatenate([[0.0], np.cumsum(np.minimum(beats.took, SLOWEST * usual))])
+    return np.asarray((sums[last] - sums[first]) / (last - first))

@@ -26,7 +26,7 @@ from sojourn.steplog.read import read_source, read_steplog
 
 MEASURES: Final = ("mean TTFT", "mean TPOT", "mean E2E", "makespan", "throughput")
 CAPACITY_REQUESTS: Final = 800
-RATE: Final = "rate"
+RATE: Final = "rate.json"
 PROBE_SECONDS_MAX: Final = 15.0
 LONGEST_FACTOR: Final = 2.0
 """A run that takes this many times what its arrivals do is cut."""
@@ -67,6 +67,7 @@ class Seen:
 
     Attributes:
         asked: Its requests.
+        recipe: Its recipe; empty for stock's order.
         moments: Of each request when it was sent, its first and its last token, as
             `time.perf_counter` has them (n x 3).
         tokens: Tokens of each answer.
@@ -76,6 +77,7 @@ class Seen:
     """
 
     asked: list[Asked]
+    recipe: str
     moments: Floats
     tokens: list[int]
     begun: float
@@ -87,6 +89,7 @@ class Seen:
         """Write it to a file; what prompts say is left out."""
         document = {
             "asked": [(one.at, len(one.prompt), one.output) for one in self.asked],
+            "recipe": self.recipe,
             "moments": self.moments.tolist(),
             "tokens": self.tokens,
             "begun": self.begun,
@@ -102,6 +105,7 @@ class Seen:
         document = json.loads(path.read_text(encoding="utf-8"))
         return cls(
             [Asked(at, [0] * prompt, output) for at, prompt, output in document["asked"]],
+            document["recipe"],
             np.array(document["moments"]),
             document["tokens"],
             document["begun"],
@@ -163,7 +167,7 @@ class Bench:
         rate = len(ends) / max(ends)
         self.tell(f"probe: {rate:.1f} requests/s")
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / RATE).write_text(repr(rate), encoding="utf-8")
+        (self.folder / RATE).write_text(json.dumps(rate), encoding="utf-8")
         return rate
 
     def serve(self, name: str, asked: list[Asked], recipe: str = "") -> Seen:
@@ -195,6 +199,7 @@ class Bench:
         self.server.install(self.flags)  # which ends the step log
         seen = Seen(
             asked,
+            recipe,
             self.server.begun + np.array([(one.sent, one.first, one.finish) for one in served]),
             [len(one.tokens) for one in served],
             self.server.begun,
@@ -231,7 +236,7 @@ class Recorded:
     def probe(self, asked: Sequence[Asked]) -> float:
         """Return the rate that was found; whatever is asked now."""
         del asked
-        return float((self.folder / RATE).read_text(encoding="utf-8"))
+        return float(json.loads((self.folder / RATE).read_text(encoding="utf-8")))
 
     def serve(self, name: str, asked: list[Asked], recipe: str = "") -> Seen:
         """Return the run of a name, whatever is asked now."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from measured_logs import BENT, TRUE, noisy, record_of, shifted
 
-from sojourn.cost import Coefficients, Fitted
+from sojourn.cost import Coefficients, Fitted, calibration
 from sojourn.cost.calibration import calibrate, quantile
 from sojourn.cost.fitted import SCALARS, dense_tokens
 from sojourn.cost.samples import samples
@@ -138,6 +138,20 @@ def test_a_price_that_bends_with_the_size_of_the_step_is_found_when_it_helps(ste
     for decodes in (1, 4, 12, 30, 45):
         step = (0, 0, 0, 0, decodes, 700 * decodes)
         assert ours.step(*step) == pytest.approx(theirs.step(*step), rel=0.04)
+
+
+@pytest.mark.parametrize(
+    ("errors", "wanted"),
+    [((0.98, 0.98), True), ((0.995, 0.995), False), ((0.4, 1.55), True), ((0.4, 1.65), False)],
+)
+def test_more_terms_must_lower_the_squared_error_by_a_hundredth(steps, errors, wanted):
+    """In turn in the even and the odd stretches of time: only the sum counts."""
+    rows = samples(steps, "log")
+    before = 1.1 * rows.seconds
+    share = np.where(calibration._stretches(rows) % 2, errors[1], errors[0])
+    told = rows.seconds * (1.0 + 0.1 * np.sqrt(share))
+    everything = np.ones(len(rows), dtype=bool)
+    assert calibration._is_better(rows, told, before, everything) is wanted
 
 
 def test_a_step_is_priced_by_its_tokens_between_bounds():

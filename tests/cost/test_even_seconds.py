@@ -1,11 +1,20 @@
 """Seconds in which a machine's own ups and downs do not count."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from measured_logs import SOURCE, TRUE, record_of
 
 from benchmarks.fidelity.pace import Beats, Clock
+from benchmarks.fidelity.runs import Seen
+from benchmarks.vllm_gain.serving import Asked
+from sojourn.cost.calibration import calibrate
+from sojourn.decide.clock import SECOND
+from sojourn.steplog.write import write_steplog
 
 EVERY, USUAL = 0.05, 0.001
+BEGUN = 5000.0
 
 
 def beats(speed, seconds=20.0):
@@ -16,7 +25,6 @@ def beats(speed, seconds=20.0):
         found.begins.append(now)
         found.ends.append(now + 2 * took)
         found.took.append(took)
-        found.counts.append(1)
         now = found.ends[-1] + EVERY
     return found
 
@@ -73,3 +81,45 @@ def test_moments_before_and_after_go_on_at_the_speed_of_the_nearest():
     clock = Clock(beats(lambda _: 0.5), USUAL)
     assert between(clock, -4.0, 0.0) == pytest.approx(2.0)
     assert between(clock, 30.0, 34.0) == pytest.approx(2.0)
+
+
+def test_an_engine_that_slows_down_half_way_is_fitted_as_if_it_had_not(tmp_path):
+    """Its steps and its requests are told in the same seconds; a probe stands in their midst."""
+    record = record_of(requests=150)
+    start, end = (
+        at / SECOND for at in (record.steps.start, record.steps.start + record.steps.duration)
+    )
+    middle = end.max() / 2
+    places = np.arange(EVERY, end.max(), EVERY)
+    took = np.where(places < middle, USUAL, 1.5 * USUAL)
+    stood = np.concatenate([[0.0], np.cumsum(2 * took)])
+
+    def real(at):
+        slowed = np.where(at < middle, at, middle + 1.5 * (at - middle))
+        return BEGUN + slowed + stood[np.searchsorted(places, at)]
+
+    log = tmp_path / "A1-1" / "log.parquet"
+    log.parent.mkdir()
+    told = replace(
+        record.steps,
+        start=np.rint((real(start) - BEGUN) * SECOND).astype(np.int64),
+        duration=np.rint((real(end) - real(start)) * SECOND).astype(np.int64),
+    )
+    write_steplog(log, replace(record, steps=told), SOURCE)
+    begins = real(places)
+    moments = real(np.array([[10.0, 11.0, 13.0], [middle + 5.0, middle + 6.0, middle + 8.0]]))
+    probe = Beats(begins.tolist(), (begins + 2 * took).tolist(), took.tolist())
+    asked = [Asked(float(at) - BEGUN, [0] * 9, 3) for at in moments[:, 0]]
+    seen = Seen(asked, "vtc", moments, [3, 3], BEGUN, BEGUN, probe, [log])
+    seen.save(tmp_path / "A1-1.json")
+    again = Seen.load(tmp_path / "A1-1.json")
+    assert (again.recipe, again.asked, again.logs) == ("vtc", asked, [log])
+    even, plain = Clock(again.probe, USUAL), Clock(again.probe, None)
+    assert again.numbers(even).ttft == pytest.approx(1.0, rel=0.01)
+    assert again.numbers(plain).ttft == pytest.approx(1.25, rel=0.01)
+    assert [one.at for one in again.sent(even)] == pytest.approx([10.0, middle + 5.0], rel=0.01)
+    found = calibrate(again.steps(even))
+    assert found.coefficients.fixed == pytest.approx(TRUE.fixed, rel=0.03)
+    assert found.coefficients.decode == pytest.approx(TRUE.decode, rel=0.1)
+    assert found.overall.held_out.median < 0.01
+    assert calibrate(again.steps(plain)).overall.held_out.median > 0.05

@@ -115,20 +115,20 @@ def test_cancelled_at_random_moments(recipe, lag):
 @pytest.fixture
 def glances(monkeypatch):
     """Look at each request of the steps that the host takes in at a glance; return how many."""
-    host_of = import_module("sojourn.vllm.host").Host
-    at_a_glance, seen = host_of._only_decodes, []
+    host, steps, seen = *map(import_module, ("sojourn.vllm.host", "sojourn.vllm.steps")), []
 
-    def looked(host, output):
-        told = at_a_glance(host, output)
+    def looked(output, machine):
+        told = steps.only_decodes(output, machine)
         if told:
             scheduled = output.num_scheduled_tokens
-            assert {host.by_id[name].state for name in scheduled} <= {DECODE}
+            decoding = [one for one in machine.seated.values() if one.state == DECODE]
+            assert {one.vllm.request_id for one in decoding} == set(scheduled)
             assert set(scheduled.values()) <= {1}
-            assert host._not_in(scheduled) == []
+            assert steps.lagging_of(scheduled, machine) == []
         seen.append(told)
         return told
 
-    monkeypatch.setattr(host_of, "_only_decodes", looked)
+    monkeypatch.setattr(host, "only_decodes", looked)
     return seen
 
 

@@ -30,7 +30,7 @@ from sojourn.vllm.blocks import LiveBlocks
 from sojourn.vllm.draft import LiveDraft
 from sojourn.vllm.requests import LiveRequest, live
 from sojourn.vllm.shadow import Imagined, ImaginedDraft
-from sojourn.vllm.steps import Body, Grant, Step
+from sojourn.vllm.steps import Body, Grant, Step, lagging_of, only_decodes
 
 ACCEPT: Final = AcceptAll(AcceptAllConfig(), cast(Services, None))
 """In place of the recipe's admit slot for requests that vLLM serves whatever the recipe says."""
@@ -229,11 +229,11 @@ class Host:
         grants: list[Grant] = []
         admitted: set[int] = set()
         lagging: list[LiveRequest] = []
-        if not planned and self._only_decodes(output):
+        if not planned and only_decodes(output, machine):
             decodes = machine.decodes
         elif self.followed:
             grants, decodes, admitted = self._follow(scheduled, dropped, planned, now)
-            lagging = self._not_in(scheduled) if decodes else []
+            lagging = lagging_of(scheduled, machine) if decodes else []
         else:
             grants = [self._granted(live(request), scheduled) for request, _ in draft.grants]
             admitted = {request.id for request in draft.newcomers}
@@ -244,20 +244,6 @@ class Host:
         self.step = Step(output, grants, decodes, context, lagging, admitted, lost)
         draft.decoding = False
         return self.step
-
-    def _only_decodes(self, output: Any) -> bool:
-        """Return whether a step runs all that decode and nobody else, told without a look at each.
-
-        Nobody came, so whoever runs had a seat; and whoever has a seat decodes.
-        """
-        machine = self.machine
-        return (
-            len(output.num_scheduled_tokens) == machine.decodes
-            and not machine.partials
-            and not machine.paused
-            and not output.preempted_req_ids
-            and not any(compat.admitted(output))
-        )
 
     def _granted(self, request: LiveRequest, scheduled: dict[str, int]) -> Grant:
         """Return a grant as vLLM made it; what its prefix cache held is known only now."""
@@ -316,14 +302,6 @@ class Host:
         self.machine.queue.discard(request)
         step = self.machine.steps + ASK_AGAIN_STEPS
         self.refused[request.vllm.request_id] = (request, step)
-
-    def _not_in(self, scheduled: dict[str, int]) -> list[LiveRequest]:
-        seated = self.machine.seated.values()
-        return [
-            live(r)
-            for r in seated
-            if r.state == DECODE and live(r).vllm.request_id not in scheduled
-        ]
 
     def settle(self, now: Time, output: Any = None) -> None:
         """Tell the machine that the step has ended; `output` if only that step's end is known."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any, NamedTuple
 
-from sojourn.vllm.requests import LiveRequest
+from sojourn.decide.machine import Machine
+from sojourn.decide.states import DECODE
+from sojourn.vllm import compat
+from sojourn.vllm.requests import LiveRequest, live
 
 
 class Grant(NamedTuple):
@@ -53,3 +56,23 @@ class Body(NamedTuple):
     unpark: Callable[[LiveRequest], None]
     free_held: Callable[[LiveRequest], None]
     shed: Callable[[LiveRequest, str], None]
+
+
+def only_decodes(output: Any, machine: Machine) -> bool:
+    """Return whether a step runs all that decode and nobody else, told without a look at each.
+
+    Nobody came, so whoever runs had a seat; and whoever has a seat decodes.
+    """
+    return (
+        len(output.num_scheduled_tokens) == machine.decodes
+        and not machine.partials
+        and not machine.paused
+        and not output.preempted_req_ids
+        and not any(compat.admitted(output))
+    )
+
+
+def lagging_of(scheduled: Container[str], machine: Machine) -> list[LiveRequest]:
+    """Return the decoding requests that a step leaves out."""
+    decoding = (live(one) for one in machine.seated.values() if one.state == DECODE)
+    return [one for one in decoding if one.vllm.request_id not in scheduled]
