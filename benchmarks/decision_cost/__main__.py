@@ -21,6 +21,8 @@ from pathlib import Path
 from statistics import fmean, linear_regression, median
 from typing import Any, Final
 
+import numpy as np
+
 from benchmarks.decision_cost.engine import KEY, Engine
 from sojourn.recipes import load_recipe, recipe_names
 
@@ -32,6 +34,8 @@ CHANGES_MIN: Final = 10
 
 WAITING: Final = (10_000, 44)
 SHOWN: Final = 14
+SHORT_OUTPUT: Final = 4
+SHORT_STEPS: Final = 60
 MEASURED: Final = re.compile(r"(<!-- cost -->\n).*(\n<!-- end of cost -->)", re.DOTALL)
 
 
@@ -112,6 +116,23 @@ def measure(
         **_line(ours, median(stock.schedule)),
     )
     return cell, ours
+
+
+def admission(given: argparse.Namespace) -> str:
+    """Return what stock's own `schedule()` takes for a request that it admits."""
+    engine = Engine(None, WAITING[0], not given.sync, SHORT_OUTPUT)
+    engine.forget()
+    for _ in range(SHORT_STEPS):
+        engine.step()
+    admitted = np.array(engine.changes, dtype=np.float64)
+    others = np.array(engine.running) - admitted
+    terms = np.column_stack([np.ones(len(admitted)), admitted, others])
+    _, each, usual = np.linalg.lstsq(terms, np.array(engine.schedule) / 1e3, rcond=None)[0]
+    return (
+        f"With answers of {SHORT_OUTPUT} tokens, so that seats change hands, stock's own "
+        f"`schedule()` takes {each:.0f} us for a request that it admits and {usual:.0f} us for "
+        "one that has a seat."
+    )
 
 
 def _line(engine: Engine, stock: float) -> dict[str, float]:
@@ -226,7 +247,7 @@ def main() -> None:
                 del engine
                 gc.unfreeze()
                 gc.collect()
-    told = verdict(found)
+    told = f"{verdict(found)} {admission(given)}"
     print(f"\n{told}")
     if given.out is not None:
         text = "\n".join([head, *map(row, found), "", told])

@@ -108,7 +108,7 @@ def make_scheduler(settings: dict[str, Any] | None, asynchronous: bool) -> SyncS
     )
 
 
-def make_request(number: int) -> Request:
+def make_request(number: int, output: int) -> Request:
     """Return a request; tenants and classes alternate, and no two share a prefix."""
     prompt = [1 + number] + [TOKEN] * (48 + number * 37 % 80)
     extra: dict[str, Any] = {SEAL: seal(KEY.encode(), f"tenant-{number % TENANTS}")}
@@ -117,7 +117,7 @@ def make_request(number: int) -> Request:
     return Request(
         request_id=str(number),
         prompt_token_ids=prompt,
-        sampling_params=SamplingParams(max_tokens=OUTPUT, ignore_eos=True, extra_args=extra),
+        sampling_params=SamplingParams(max_tokens=output, ignore_eos=True, extra_args=extra),
         pooling_params=None,
         block_hasher=get_request_block_hasher(BLOCK, sha256),
     )
@@ -132,13 +132,19 @@ class Engine:
         changes: Requests that got or gave up a seat in each step.
     """
 
-    def __init__(self, settings: dict[str, Any] | None, waiting: int, asynchronous: bool) -> None:
+    def __init__(
+        self,
+        settings: dict[str, Any] | None,
+        waiting: int,
+        asynchronous: bool,
+        output: int = OUTPUT,
+    ) -> None:
         self.scheduler = make_scheduler(settings, asynchronous)
         self.lag = 1 if asynchronous else 0
         self.flying: deque[Any] = deque()
         self.forget()
         for number in range(SEATS + waiting):
-            self.scheduler.add_request(make_request(number))
+            self.scheduler.add_request(make_request(number, output))
         for _ in range(WARM_STEPS_MAX):
             if self.step():
                 break
