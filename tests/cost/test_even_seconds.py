@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from measured_logs import SOURCE, TRUE, record_of
 
+from benchmarks.fidelity import pace
 from benchmarks.fidelity.pace import Beats, Clock
 from benchmarks.fidelity.runs import Seen
 from benchmarks.vllm_gain.serving import Asked
@@ -123,3 +124,29 @@ def test_an_engine_that_slows_down_half_way_is_fitted_as_if_it_had_not(tmp_path)
     assert found.coefficients.decode == pytest.approx(TRUE.decode, rel=0.1)
     assert found.overall.held_out.median < 0.01
     assert calibrate(again.steps(plain)).overall.held_out.median > 0.05
+
+
+def test_a_probe_that_was_interrupted_says_little():
+    seen = beats(lambda _: 1.0)
+    seen.took[200] = 1.0
+    clock = Clock(seen, USUAL)
+    begin = seen.begins[200] - 100.0
+    assert between(clock, begin - 0.5, begin + 0.5) > 0.9 * between(clock, 1.0, 2.0)
+
+
+def test_the_work_is_done_when_it_is_due_and_timed_the_second_time(monkeypatch):
+    now, done = [0.0], []
+
+    def work():
+        done.append(now[0])
+        now[0] += 0.004 if len(done) % 2 else 0.002
+
+    monkeypatch.setattr(pace, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(pace, "_work", lambda: work)
+    probe = pace.Probe()
+    for step in (0.03, 0.03, 0.01, 5.0):
+        now[0] += step
+        probe.beat()
+    assert probe.beats.begins == pytest.approx([0.06, 5.076])
+    assert probe.beats.ends == pytest.approx([0.066, 5.082])
+    assert probe.beats.took == pytest.approx([0.002, 0.002])
