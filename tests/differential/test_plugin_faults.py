@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from importlib.util import find_spec
 from random import Random
+from types import SimpleNamespace
 
 import pytest
 from plan_families import FAMILIES, make_case
@@ -303,3 +304,31 @@ def test_shed_requests_end_with_an_error():
     assert len(shed) == sum(engine.scheduler.counters.shed.values()) > 5
     assert len(ended) == len(case.workload)
     assert_nothing_left(engine, case, shed)
+
+
+@pytest.mark.parametrize(
+    ("machine", "output", "wanted"),
+    [
+        ({}, {}, True),
+        ({"decodes": 3}, {}, False),
+        ({"partials": {1}}, {}, False),
+        # One that stock order takes up again may stand in for a decode that is left out.
+        ({"paused": {1}}, {}, False),
+        ({}, {"preempted_req_ids": {"9"}}, False),
+        ({}, {"scheduled_new_reqs": [SimpleNamespace(req_id="a")]}, False),
+        ({}, {"scheduled_cached_reqs": SimpleNamespace(resumed_req_ids={"a"})}, False),
+    ],
+)
+def test_a_glance_is_enough_where_nobody_comes_or_goes(machine, output, wanted):
+    steps = import_module("sojourn.vllm.steps")
+    known = {"decodes": 2, "partials": (), "paused": ()}
+    planned = {
+        "num_scheduled_tokens": {"a": 1, "b": 1},
+        "preempted_req_ids": None,
+        "scheduled_new_reqs": [],
+        "scheduled_cached_reqs": SimpleNamespace(resumed_req_ids=set()),
+    }
+    found = steps.only_decodes(
+        SimpleNamespace(**(planned | output)), SimpleNamespace(**(known | machine))
+    )
+    assert found is wanted
