@@ -109,4 +109,5 @@ def snapshot(host):
         sorted(machine.standings.live) if machine.standings is not None else None,
         list(host.phases),
         host.context,
+        dict(vars(machine.policies.compose)),
     )

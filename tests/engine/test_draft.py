@@ -4,6 +4,7 @@ import pytest
 from engine_hosts import Host
 
 from sojourn.decide import states as st
+from sojourn.decide.clock import NEVER
 from sojourn.decide.request import Request
 from sojourn.decide.slots import Mode, Refusal
 
@@ -13,6 +14,7 @@ class Composer:
 
     needs = frozenset()
     contests = False
+    alarm_step = NEVER
 
     def __init__(self, plans):
         self.plans = list(plans)

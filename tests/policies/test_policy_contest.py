@@ -44,6 +44,35 @@ def test_a_begun_prompt_gives_way_too_and_goes_on_where_it_was():
     assert outcome.record.requests.recomputed_tokens.sum() == 0
 
 
+@pytest.mark.parametrize(
+    ("limits", "finish", "pauses"),
+    [
+        # At 3 both newcomers get a seat, until 5.
+        ({}, [12, 12, 5, 5], [1, 1, 0, 0]),
+        # Row 2 takes row 0's at 3, row 3 row 1's at 4. The seat that row 2 leaves at 5 goes to row
+        # 1, which has one token less to go, and row 3's at 6 to row 0.
+        ({"exchanges_burst": 1}, [13, 11, 5, 6], [1, 1, 0, 0]),
+        # The next may be taken at 6, but at 5 row 2 leaves one.
+        ({"exchanges_burst": 1, "exchange_steps": 3}, [14, 10, 5, 7], [1, 0, 0, 0]),
+        # Three steps have earned no more than the burst, so that row 3 waits as above.
+        ({"exchanges_burst": 1, "exchange_steps": 2}, [14, 10, 5, 7], [1, 0, 0, 0]),
+        ({"exchanges_burst": 2, "exchange_steps": 9}, [12, 12, 5, 5], [1, 1, 0, 0]),
+    ],
+)
+def test_only_so_many_seats_change_hands(limits, finish, pauses):
+    # Two seats, two rows of 10 tokens; at 3 two rows of 2 tokens come.
+    recipe = a_recipe(**{**SRPT, "compose": ("contest", limits)})
+    rows = rows_of((0, 1, 10), (0, 1, 10), (3, 1, 2), (3, 1, 2))
+    outcome = simulate(rows, recipe, max_num_seqs=2)
+    assert outcome.finish == finish
+    assert outcome.record.requests.preemptions.tolist() == pauses
+
+
+def test_free_seats_are_not_exchanges():
+    recipe = a_recipe(**{**SRPT, "compose": ("contest", {"exchanges_burst": 1})})
+    assert simulate(rows_of(*((0, 1, 2),) * 4), recipe, max_num_seqs=4).finish == [2, 2, 2, 2]
+
+
 def test_prompts_are_computed_in_chunks_under_the_engines_budget():
     tight = {"max_num_batched_tokens": 4, "max_num_seqs": 4}
     outcome = simulate(rows_of((0, 10, 1)), a_recipe(**SRPT), **tight)
@@ -95,6 +124,14 @@ def test_with_nobody_decoding_there_is_no_watermark():
 def test_a_watermark_out_of_range_is_refused(value):
     with pytest.raises(UserError, match=r"^compose.watermark is .*; it must be in \[0, 1\)$"):
         Config(watermark=value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "least"), [("exchanges_burst", -1, 0), ("exchange_steps", 0, 1)]
+)
+def test_limits_of_exchanges_out_of_range_are_refused(name, value, least):
+    with pytest.raises(UserError, match=f"^compose.{name} is {value}; it must be at least {least}"):
+        Config(**{name: value})
 
 
 def test_fails_when_ranks_cross_often():

@@ -56,6 +56,27 @@ CASES = {
         {"max_num_seqs": 1},
         [32, 8],
     ),
+    # Rows 0 and 1 fall to level 1 at 5 and give way to rows 2 and 3 at 5 and 6, one seat a step.
+    # The scan at 12 promotes both paused ones, and the second takes a seat at 13.
+    "only so many seats change hands": (
+        rows_of((0, 1, 14), (0, 1, 14), (1, 1, 20), (1, 1, 20)),
+        a_recipe(
+            order=(
+                "skip_join_mlfq",
+                {
+                    "quantum_base_seconds": 4.0,
+                    "quantum_ratio": 100.0,
+                    "starvation_seconds": 2.0,
+                    "starvation_scan_steps": 12,
+                    "skip_join": False,
+                },
+            ),
+            compose=("contest", {"exchanges_burst": 1}),
+            victim="lowest_rank",
+        ),
+        {"max_num_seqs": 2},
+        [22, 20, 35, 33],
+    ),
     # Row 1 (45 tokens, due at 1 + 5) does not fit beside row 0 and turns infeasible after 5; then
     # row 2 (5 tokens, due at 62) heads the queue, and fits: seated at 6.
     "the head turns infeasible": (

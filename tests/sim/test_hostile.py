@@ -8,7 +8,7 @@ import pytest
 
 from sojourn.cost import Coefficients, Fitted
 from sojourn.decide import states as st
-from sojourn.decide.clock import SECOND
+from sojourn.decide.clock import NEVER, SECOND
 from sojourn.decide.limits import EngineLimits
 from sojourn.decide.needs import Need
 from sojourn.decide.slots import Mode, Refusal, Yield
@@ -76,6 +76,7 @@ class Babbler:
     """Proposes noise in half of the steps, then composes honestly what is left to compose."""
 
     needs = frozenset({Need.CHUNK, Need.PAUSE, Need.DROP})
+    alarm_step = NEVER
 
     def __init__(self, rng, order, contests, proposals):
         self.rng = rng

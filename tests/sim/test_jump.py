@@ -41,6 +41,13 @@ def test_jump_equals_steps(recipe, host, case):
     same_in_jumps_and_in_steps(case, recipe, host=host)
 
 
+@SETTINGS
+@given(case=cases())
+def test_jump_equals_steps_where_few_seats_change_hands(case):
+    few = (("compose", "exchanges_burst", "1"), ("compose", "exchange_steps", "3"))
+    same_in_jumps_and_in_steps(case, "fastserve", overrides=few)
+
+
 @pytest.mark.parametrize("recipe", recipe_names())
 @SETTINGS
 @given(case=ties())

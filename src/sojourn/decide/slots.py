@@ -187,9 +187,10 @@ class Draft(Protocol):
 
 
 class Compose(Policy, Protocol):
-    """Decides the batch of a step; `contests` if queued requests may take others' seats."""
+    """Decides a step's batch, anew at `alarm_step`; `contests` if others' seats may be taken."""
 
     contests: ClassVar[bool]
+    alarm_step: int
 
     def compose(self, draft: Draft) -> None:
         """Fill the draft."""

@@ -260,7 +260,8 @@ class Replica:
             if request.seat == seat and request.finish_tick == tick:
                 break
             heappop(self.finishes)
-        steps = min(tick - machine.ticks, order.alarm_step - machine.steps, self.max_horizon)
+        alarm_step = min(order.alarm_step, machine.policies.compose.alarm_step)
+        steps = min(tick - machine.ticks, alarm_step - machine.steps, self.max_horizon)
         until = NEVER
         if draft.blocked and self.head is not None:
             hold_steps, until = order.holds(self.head, self.start)

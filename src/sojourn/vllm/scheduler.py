@@ -16,6 +16,7 @@ from sojourn.decide.clock import Time, from_seconds
 from sojourn.decide.limits import EngineLimits
 from sojourn.vllm import compat
 from sojourn.vllm.callers import Callers
+from sojourn.vllm.chunks import ASKED, ChunkLimits, chunk_limits
 from sojourn.vllm.counters import Counters, gauges
 from sojourn.vllm.difference import Differences
 from sojourn.vllm.draft import LiveDraft
@@ -38,9 +39,6 @@ logger = getLogger("sojourn.vllm")
 PUBLISH_SECONDS: Final = 1.0
 """How often numbers go to `/metrics`."""
 
-NO_CAP: Final = 1 << 40
-"""More tokens than any chunk has."""
-
 FAILURES_MAX: Final = 3
 """Failures of a recipe without a good step between them, after which it is switched off."""
 
@@ -56,8 +54,6 @@ class Scheduler(compat.AsyncScheduler):
         mode, wanted: The mode in force, which is `off` after too many failures, and the one that
             was last asked for.
         host: The decide layer; None when switched off, or to be made anew.
-        caps: Most prompt tokens of a request in the step being planned; None for no limit.
-        others: The limit of those not named there; None for none.
     """
 
     def __init__(self, vllm_config: Any, *args: Any, **kwargs: Any) -> None:
@@ -70,8 +66,6 @@ class Scheduler(compat.AsyncScheduler):
         self.holding: dict[str, compat.Request] = {}
         self.shed: dict[str, compat.Request] = {}
         self.sessions = RefusedSessions()
-        self.caps: dict[str, int] | None = None
-        self.others: int | None = None
         self.host: Host | None = None
         self.failures = 0
         self.numbers = 0
@@ -120,7 +114,7 @@ class Scheduler(compat.AsyncScheduler):
         output = super().schedule(throttle_prefills)
         planned = time.perf_counter()
         self.waiting.offer = None
-        self.caps = self.others = None
+        self._limit_chunks(None)
         step = self._guarded(self._observe, output, draft is not None, imagined)
         ended = time.perf_counter()
         self.counters.step(self.mode, decided - began + ended - planned)
@@ -154,20 +148,13 @@ class Scheduler(compat.AsyncScheduler):
         self.waiting.offer = compat.fitting(
             self, [r.vllm for r in draft.newcomers if r.vllm.request_id in self.waiting.queued]
         )
-        caps = {r.vllm.request_id: 0 for r in host.partials()}
-        caps.update((host.name(granted), tokens) for granted, tokens in draft.grants)
-        for newcomer in draft.newcomers:
-            if newcomer.id not in draft.chosen:
-                caps[newcomer.vllm.request_id] = NO_CAP
-        if not draft.decoding and host.machine.decodes:
-            self.others = 0
-        self.caps = caps or (None if self.others is None else {})
+        self._limit_chunks(chunk_limits(host, draft))
         return draft
 
     def _show_stock(self) -> None:
         """Put everything before vLLM, in its own order, within its limits."""
         self.waiting.offer = None
-        self.caps = self.others = None
+        self._limit_chunks(None)
         for name, request in list(self.parked.items()):
             if len(self.running) >= self.max_num_active_reqs:
                 return
@@ -191,17 +178,12 @@ class Scheduler(compat.AsyncScheduler):
         self.failures = 0
         return step
 
-    def _reserve_prefill_lookahead(
-        self, request: compat.Request, num_computed_tokens: int, num_new_tokens: int
-    ) -> int:
-        """Cut a chunk to what the plan gives it; `schedule()` asks here for every request."""
-        tokens = int(
-            super()._reserve_prefill_lookahead(request, num_computed_tokens, num_new_tokens)
-        )
-        if self.caps is None:
-            return tokens
-        cap = self.caps.get(request.request_id, self.others)
-        return tokens if cap is None else min(tokens, cap)
+    def _limit_chunks(self, limits: ChunkLimits | None) -> None:
+        """Have `schedule()` cut chunks to what the plan gives, or do as it does by itself."""
+        if limits is None:
+            self.__dict__.pop(ASKED, None)
+        else:
+            self.__dict__[ASKED] = limits.around(super()._reserve_prefill_lookahead)
 
     def update_from_output(
         self, scheduler_output: compat.SchedulerOutput, model_runner_output: Any

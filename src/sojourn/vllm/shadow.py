@@ -7,7 +7,7 @@ deep, and the next step begins from what stock order did. Nothing that a policy 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from copy import deepcopy
+from copy import copy, deepcopy
 from functools import partial
 from heapq import heapify, heappop, heappush
 from typing import Any, NamedTuple, cast
@@ -107,7 +107,8 @@ class ImaginedDraft:
         )
         machine.granted.clear()
         self.blocks.begin(len(machine.seated) + len(machine.paused))
-        decodes = machine.decodes
+        decodes, compose = machine.decodes, machine.policies.compose
+        machine.policies.compose = copy(compose)
         try:
             machine.plan(self)
             return self.result._replace(decodes=self.decoding)
@@ -115,6 +116,7 @@ class ImaginedDraft:
             while self.undo:
                 self.undo.pop()()
             machine.decodes = decodes
+            machine.policies.compose = compose
             machine.granted.clear()
 
     @property

@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from sojourn.decide.clock import NEVER
 from sojourn.decide.needs import Need
 from sojourn.decide.slots import Draft, Services
 from sojourn.errors import UserError
@@ -45,6 +46,7 @@ class PromptBatches:
 
     needs: ClassVar[frozenset[Need]] = frozenset({Need.CHUNK, Need.PAUSE})
     contests: ClassVar[bool] = False
+    alarm_step: int = NEVER
 
     def __init__(self, config: Config, services: Services) -> None:
         self.saturation = config.saturation_tokens

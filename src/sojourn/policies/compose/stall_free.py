@@ -14,6 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from sojourn.decide.clock import NEVER
 from sojourn.decide.needs import Need
 from sojourn.decide.slots import Draft, Services
 
@@ -28,6 +29,7 @@ class StallFree:
 
     needs: ClassVar[frozenset[Need]] = frozenset({Need.CHUNK})
     contests: ClassVar[bool] = False
+    alarm_step: int = NEVER
 
     def __init__(self, config: Config, services: Services) -> None:
         pass

@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from sojourn.decide.clock import NEVER
 from sojourn.decide.needs import Need
 from sojourn.decide.slots import Draft, Services
 
@@ -29,6 +30,7 @@ class UrgentChunks:
 
     needs: ClassVar[frozenset[Need]] = frozenset({Need.CHUNK})
     contests: ClassVar[bool] = False
+    alarm_step: int = NEVER
 
     def __init__(self, config: Config, services: Services) -> None:
         pass
