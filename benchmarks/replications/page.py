@@ -87,7 +87,9 @@ first, then decodes. The same baseline with today's `vllm` recipe and {seats} se
 better. The baselines of the preprint had, besides, slower kernels and host-side overhead, which \
 no scheduler model reproduces.
 - *The host.* `--host ideal` copies parked KV to host memory; stock vLLM can only park it on the \
-GPU or drop it. With {seats} seats and this model they differ on the long prompts only.
+GPU or drop it. There, too, 16 seats may change hands at once and then one in two steps, which \
+bounds what deciding costs. With {seats} seats and this model the two differ on the long prompts, \
+and on the short ones far beyond what the seats sustain.
 
 ## What it means
 
