@@ -26,7 +26,7 @@ FAMILIES = ("prefill-heavy", "decode-heavy", "mixed", "preempting", "chains", "b
 RECIPES = [name for name in recipe_names() if load_recipe(name).deployable]
 REQUESTS = (
     *("arrival", "admitted", "first_token", "finish", "prompt_tokens", "output_tokens"),
-    *("outcome", "gap", "cached_tokens"),
+    *("outcome", "gap", "preemptions", "cached_tokens"),
 )
 STEPS = ("prefill_tokens", "prompts", "decodes", "pairs", "prior")
 

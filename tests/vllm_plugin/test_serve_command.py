@@ -50,6 +50,16 @@ def refusal(capsys, *words):
     return lines[0].removeprefix("error: ")
 
 
+@pytest.mark.skipif(find_spec("vllm") is None, reason="without vLLM that is what is refused")
+@pytest.mark.parametrize("model", ["/no/such/model", "./model", "../no-such-model", "~/no-model"])
+def test_a_path_without_a_model_is_refused_before_vllm_starts(model, capsys, tmp_path):
+    told = refusal(capsys, "serve", model, "--step-log", "steps")
+    assert told == (
+        f"model {model!r} does not exist; give a folder, or a name that vLLM can download"
+    )
+    assert not any(tmp_path.iterdir())
+
+
 def test_other_flags_go_to_vllm_unchanged(capsys):
     flags = shlex.split("-tp 2 -dph 10.0.0.1 --port=8123 -O3 --lora-modules a=/b port=/c -q fp8")
     words, settings, other = dry_run(capsys, "org/model", "--recipe", "slo-edf", *flags)

@@ -173,6 +173,7 @@ def serve(
     if dry_run:
         typer.echo(shlex.join(command))
         return
+    _check_model(vllm_words.model)
     log = log_folder(settings)
     if log is not None:
         make_folder(log)
@@ -203,6 +204,15 @@ def _launcher(dry_run: bool) -> list[str]:
     except metadata.PackageNotFoundError:
         return [*python, "vllm.entrypoints.openai.api_server"]
     return [*python, "vllm.entrypoints.cli.main", "serve"]
+
+
+def _check_model(model: str | None) -> None:
+    """Refuse a path at which there is nothing, which vLLM would tell after its start-up."""
+    is_path = model is not None and model.startswith(("/", "./", "../", "~"))
+    if is_path and not Path(str(model)).expanduser().exists():
+        raise UserError(
+            f"model {model!r} does not exist; give a folder, or a name that vLLM can download"
+        )
 
 
 def _command(

@@ -25,7 +25,7 @@ class EngineTime:
         decode_seconds: Steps that only decoded.
         prefill_seconds: Steps that only computed prompts.
         mixed_seconds: Steps that did both.
-        idle_seconds: No tokens were computed, from first arrival to the last moment.
+        idle_seconds: No tokens were computed, from the first step to the last moment.
         recomputed_share: Recomputed tokens over all prompt tokens computed.
         queue_share: Time before the first grant over E2E time, of finished requests.
         paused_share: Time without a seat but with KV kept, over E2E time of finished requests.
@@ -289,7 +289,9 @@ def engine_time(record: RunRecord, facts: Served) -> EngineTime:
     decode = float(long[~prefills & decodes].sum())
     prefill = float(long[prefills & ~decodes].sum())
     mixed = float(long[prefills & decodes].sum())
-    span = replicas(record) * (facts.end - facts.begin) / SECOND
+    # An engine's log may begin while requests run: it was no more idle before than they were.
+    begin = max(facts.begin, int(steps.start.min())) if steps.start.size else facts.begin
+    span = replicas(record) * (facts.end - begin) / SECOND
     if record.fleet is not None:
         span = float(up_times(record, facts.begin, facts.end).sum())
     recomputed = int(rows.recomputed_tokens.sum())

@@ -40,6 +40,7 @@ class Life:
             which pauses are still to be looked up; -1 while it does not decode.
         computed: Tokens that had been computed when it was dropped.
         recomputed, cached: Tokens.
+        pauses: Times it lost its seat and kept its KV.
         shed: Why it was refused.
     """
 
@@ -55,6 +56,7 @@ class Life:
     computed: int = 0
     recomputed: int = 0
     cached: int = 0
+    pauses: int = 0
     shed: str = ""
 
 
@@ -246,6 +248,7 @@ class Recording:
         """Note that a request lost its seat and kept its KV."""
         self.left(name)
         if name in self.lives:
+            self.lives[name].pauses += 1
             self._enter(self.lives[name], st.PAUSED, now)
 
     def joined(self, name: str, now: Time) -> None:
@@ -296,7 +299,7 @@ class Recording:
             output_tokens=request.num_output_tokens,
             outcome=outcome,
             gap=life.gap,
-            preemptions=request.num_preemptions,
+            preemptions=request.num_preemptions + life.pauses,
             recomputed_tokens=life.recomputed,
             cached_tokens=life.cached,
             program=life.program,

@@ -161,6 +161,7 @@ class Scheduler(compat.AsyncScheduler):
             if compat.adapter_fits(self, request):
                 self.running.append(self.parked.pop(name))
                 self.recording.joined(name, self.now())
+                self.counters.resumes += 1
 
     def _observe(
         self,
