@@ -11,6 +11,7 @@ import pytest
 from plan_families import FAMILIES, cases, odd_cases
 from plan_rows import first_difference, simulate
 
+from sojourn.policies.compose.stall_free import StallFree
 from sojourn.recipes import load_recipe, recipe_names
 
 pytestmark = [
@@ -74,6 +75,30 @@ def test_fastserve_differs_only_by_evictions():
             same += equal
             differ += not equal
     assert same > 8 * differ
+
+
+def test_chunks_that_a_policy_chooses_short_are_what_vllm_computes(monkeypatch):
+    """Of a newcomer, and of a prompt that has begun."""
+
+    def in_threes(policy, draft):
+        draft.decode()
+        for partial in draft.partials():
+            draft.grant(partial, min(draft.remaining(partial), draft.tokens, 3))
+        while draft.tokens > 0 and draft.seats > 0:
+            head = draft.peek()
+            if head is None or draft.grant(head, min(draft.remaining(head), draft.tokens, 3)):
+                return
+
+    monkeypatch.setattr(StallFree, "compose", in_threes)
+    first = later = 0
+    for case in some_cases("prefill-heavy", 29):
+        for row in plugin_rows(case, "vllm"):
+            chunks = [one for one in row.scheduled if one[1] < case.workload.prompt[one[0]]]
+            assert all(tokens <= 3 for _, _, tokens in chunks), case.name
+            first += sum(begin == 0 for _, begin, _ in chunks)
+            later += sum(begin > 0 for _, begin, _ in chunks)
+    assert first > 100
+    assert later > 1000
 
 
 @pytest.mark.parametrize("family", FAMILIES)
